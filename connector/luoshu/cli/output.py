@@ -1,0 +1,93 @@
+"""Printing: results on standard output, everything else on standard error.
+
+With `--json`, standard output holds one JSON value and nothing else.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Annotated
+
+import typer
+
+type JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON value instead of text.")
+]
+
+
+def print_json(value: object) -> None:
+    """Prints one JSON value on one line of standard output."""
+    typer.echo(json.dumps(value, ensure_ascii=False, default=_plain))
+
+
+def print_result(value: object, as_json: bool, text: Callable[[], None]) -> None:
+    """Prints `value` as JSON, or calls `text` to print it for people."""
+    if as_json:
+        print_json(value)
+    else:
+        text()
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
+    """Prints an aligned table; `empty` if there are no rows."""
+    lines = [tuple("" if cell is None else str(cell) for cell in row) for row in rows]
+    if not lines:
+        typer.echo(empty)
+        return
+    if sys.stdout.isatty():
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*headers, box=box.SIMPLE, pad_edge=False)
+        for line in lines:
+            table.add_row(*(Text(cell) for cell in line))
+        Console().print(table)
+        return
+    # Pipes get tabs: nothing is wrapped or cut, and `cut -f` works.
+    for line in lines:
+        typer.echo("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in line))
+
+
+def print_fields(fields: Mapping[str, object]) -> None:
+    """Prints `name: value` lines, aligned; empty values are left out."""
+    shown = {name: value for name, value in fields.items() if value not in (None, "", (), [])}
+    width = max(map(len, shown), default=0) + 1
+    for name, value in shown.items():
+        typer.echo(f"{name + ':':<{width}} {value}")
+
+
+def note(message: str) -> None:
+    """Says something beside the result, on standard error."""
+    typer.echo(message, err=True)
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[str], None]]:
+    """Shows a spinner on a terminal, and nothing elsewhere.
+
+    Yields:
+        A function that takes what is being done now.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True).status(escape(label)) as status:
+        yield lambda phase: status.update(f"{escape(label)}: {escape(phase)}")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, (dt.datetime, dt.date, dt.time)):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

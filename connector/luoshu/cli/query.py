@@ -1,0 +1,89 @@
+"""`luoshu query`: ask a question under a contract."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from luoshu.cli.connection import ProfileOption, open_space
+from luoshu.cli.exits import UsageError
+from luoshu.cli.output import JsonOption, note, print_json, print_table, progress
+
+if TYPE_CHECKING:
+    from luoshu.sdk.result import Result
+
+
+def query(
+    contract: Annotated[str, typer.Argument(help="Contract id, see `luoshu contract list`.")],
+    sql: Annotated[
+        str | None, typer.Option("--sql", help="One SELECT statement; `-` reads standard input.")
+    ] = None,
+    sql_file: Annotated[
+        Path | None, typer.Option("--sql-file", help="File that holds the statement.")
+    ] = None,
+    purpose: Annotated[
+        str | None, typer.Option(help="What it is for; may be left out if the contract has one.")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    arrow: Annotated[
+        Path | None, typer.Option(help="Write the result as an Arrow IPC stream to this file.")
+    ] = None,
+    receipt: Annotated[
+        Path | None,
+        typer.Option(help="Save the receipt; `luoshu evidence verify` checks it offline."),
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the result.")] = 300,
+    as_json: JsonOption = False,
+    profile: ProfileOption = None,
+) -> None:
+    """Compute under a contract; the result is shown only after its receipt has been verified."""
+    if as_json and as_csv:
+        raise UsageError("Choose one of --json and --csv.")
+    text = _statement(sql, sql_file)
+    with open_space(profile) as space, progress("query") as show:
+        result = space.contract(contract).query(
+            text, purpose=purpose, timeout=timeout, on_phase=show
+        )
+    if receipt:
+        result.receipt.save(receipt)
+    if arrow:
+        arrow.write_bytes(result.arrow_ipc)
+    if as_json:
+        _print_json(result)
+    elif as_csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerow(result.columns)
+        writer.writerows(result.rows())
+    elif not arrow:
+        print_table(result.columns, result.rows(), "No group reached the release threshold.")
+    if not as_json:
+        note(
+            f"Receipt verified: entry {result.receipt.index} of {result.receipt.origin}"
+            + (f", saved to {receipt}." if receipt else ".")
+        )
+
+
+def _statement(sql: str | None, sql_file: Path | None) -> str:
+    if (sql is None) == (sql_file is None):
+        raise UsageError("Give the statement by --sql or by --sql-file.")
+    if sql_file is not None:
+        return sql_file.read_text(encoding="utf-8")
+    return sys.stdin.read() if sql == "-" else str(sql)
+
+
+def _print_json(result: Result) -> None:
+    print_json(
+        {
+            "status": "released",
+            "code": "",
+            "message": "",
+            "columns": list(result.columns),
+            "rows": result.rows(),
+            "request_id": result.request_id,
+            "receipt": result.receipt.summary(),
+        }
+    )
