@@ -28,6 +28,10 @@ class PkiError(Exception):
     """A key, request or certificate is not what it must be; the text says which."""
 
 
+class CertificateExpiredError(PkiError):
+    """A certificate is outside its period of validity."""
+
+
 @dataclass(frozen=True, slots=True)
 class CertificateAuthority:
     """A CA's key and self-signed certificate, in memory."""
@@ -281,6 +285,7 @@ def check_certificate(
         now: Aware UTC.
 
     Raises:
+        CertificateExpiredError: If only the time is wrong.
         PkiError: Naming the first thing that is wrong.
     """
     _require_issued_by(certificate, authority)
@@ -289,11 +294,11 @@ def check_certificate(
     if certificate_spki(certificate) != public_spki:
         raise PkiError("the certificate was made for another key than the one beside it")
     if now < certificate.not_valid_before_utc:
-        raise PkiError(
+        raise CertificateExpiredError(
             f"the certificate is valid only from {certificate.not_valid_before_utc:%Y-%m-%dT%H:%MZ}"
         )
     if now > certificate.not_valid_after_utc:
-        raise PkiError(
+        raise CertificateExpiredError(
             f"the certificate expired at {certificate.not_valid_after_utc:%Y-%m-%dT%H:%MZ}"
         )
 

@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 from luoshu.connector.errors import DOMAIN, NodeError, lookup
@@ -108,9 +108,7 @@ def _error_info(
 
 def _values(error: grpc.aio.AioRpcError, key: str) -> Sequence[bytes]:
     trailers = error.trailing_metadata() or ()
-    return [
-        value for name, value in trailers if name == key and isinstance(value, bytes)
-    ]
+    return [value for name, value in trailers if name == key and isinstance(value, bytes)]
 
 
 def _kept_metadata(info: error_details_pb2.ErrorInfo) -> dict[str, str]:
