@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from luoshu.connector.errors import CATALOGUE, NodeError, lookup
+from luoshu.contracts.errors import REASONS, TransitionError
 
 PROMISED = {
     "INVALID_ARGUMENT": {"MALFORMED_MESSAGE", "MESSAGE_TOO_LARGE", "QUERY_INVALID"},
@@ -65,6 +66,16 @@ def test_every_promised_reason_has_its_status(status: str) -> None:
     assert {reason for reason in PROMISED[status] if CATALOGUE[reason].status == status} == (
         PROMISED[status]
     )
+
+
+def test_every_reason_of_the_contracts_is_catalogued() -> None:
+    assert REASONS <= set(CATALOGUE)
+
+
+def test_a_contracts_error_keeps_its_reason_and_words() -> None:
+    error = NodeError.from_reason(TransitionError("The offer was withdrawn."))
+    assert error.reason == "CONTRACT_TRANSITION_INVALID"
+    assert error.public.startswith("The offer was withdrawn. See the state")
 
 
 def test_statuses_are_grpc_statuses() -> None:

@@ -185,6 +185,22 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
         "请使用用户配置中的请求密钥签名，或用 `luoshu user add` 登记密钥。",
     ),
     (
+        "SIGNATURE_INVALID",
+        "PERMISSION_DENIED",
+        "A signature doesn't verify, or the document is of another kind than expected.",
+        "Sign the document again with the current key, and send it unchanged.",
+        "签名验证失败，或文档类型与预期不符。",
+        "请使用当前密钥重新签名，并原样发送文档。",
+    ),
+    (
+        "REQUEST_TIME_SKEW",
+        "FAILED_PRECONDITION",
+        "The request's time is too far from this node's time.",
+        "Synchronise the clock, then make the request again.",
+        "请求时间与本节点时间相差过大。",
+        "请校准系统时钟，然后重新提交请求。",
+    ),
+    (
         "USES_EXHAUSTED",
         "RESOURCE_EXHAUSTED",
         "The contract's number of uses is exhausted.",
@@ -226,7 +242,7 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
         "请在持有方节点上用 `luoshu product publish` 重新发布。",
     ),
     (
-        "CATALOG_STALE_VERSION",
+        "CATALOG_VERSION_CONFLICT",
         "ABORTED",
         "The catalog holds another version than the one this entry builds on.",
         "Read the current entry and publish the next version.",
