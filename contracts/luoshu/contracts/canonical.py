@@ -39,7 +39,7 @@ def canonicalize(value: JsonValue) -> bytes:
     """
     _check(value, MAX_DEPTH)
     try:
-        return rfc8785.dumps(value)  # type: ignore[arg-type]  # its alias is invariant in dict
+        return rfc8785.dumps(value)
     except rfc8785.CanonicalizationError:
         # The library's message quotes the value; ours must not.
         raise CanonicalError("text that is not valid Unicode cannot be signed") from None

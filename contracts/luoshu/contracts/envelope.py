@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from securesystemslib import dsse
 from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import Signature, SSlibKey
+from securesystemslib.signer import Signature, SSlibKey  # type: ignore[attr-defined]
 
 from luoshu.contracts import canonical
 from luoshu.contracts.canonical import JsonObject, JsonValue

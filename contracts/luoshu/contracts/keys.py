@@ -24,7 +24,7 @@ from luoshu.contracts.fields import Fields
 
 _P = 2**255 - 19
 # y coordinates of the eight points of small order (order 1, 2, 4 and 8).
-_ORDER_8_Y = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7
+_ORDER_8_Y = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
 _SMALL_ORDER_Y = frozenset({0, 1, _P - 1, _ORDER_8_Y, _P - _ORDER_8_Y})
 _KEY_ID = re.compile(r"[0-9a-f]{64}")
 
@@ -106,7 +106,7 @@ class PublicKey:
             raise KeyMaterialError("a key id does not belong to its key")
 
     @classmethod
-    def ed25519(cls, use: KeyUse, public_bytes: bytes) -> PublicKey:
+    def from_raw(cls, public_bytes: bytes, use: KeyUse) -> PublicKey:
         """A signing key's public half from its 32 raw bytes.
 
         Raises:
@@ -200,7 +200,7 @@ class SigningKey:
     @classmethod
     def _of(cls, private: Ed25519PrivateKey, use: KeyUse) -> SigningKey:
         raw = private.public_key().public_bytes_raw()
-        return cls(PublicKey.ed25519(use, raw), private)
+        return cls(PublicKey.from_raw(raw, use), private)
 
     @property
     def use(self) -> KeyUse:
