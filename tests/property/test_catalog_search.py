@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 
+import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from luoshu.connector.catalog.search import (
     remove_from_index,
     search_index,
 )
+from luoshu.connector.store.engine import Store
 
 HANZI = st.text(
     st.one_of(
@@ -29,13 +31,20 @@ HANZI = st.text(
 VIEWER = "urn:luoshu:demo:analyst"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _store(tmp_path_factory):
+    with Store.open(tmp_path_factory.mktemp("store") / "luoshu.db") as store:
+        Index.store = store
+        yield
+
+
 class Index:
-    """A search index in memory, with as much of an entry as it needs."""
+    """A search index in a transaction that is rolled back at the end."""
+
+    store: Store
 
     def __init__(self):
-        self.connection = sa.create_engine("sqlite://").connect()
-        tables.METADATA.create_all(self.connection)
-        self.connection.execute(sa.text(tables.CREATE_INDEX))
+        self.connection = self.store.writer.connect()
         self.terms = {}
 
     def add(self, log_index, title, *, keywords=(), body=(), visible_to=("*",), **facets):
@@ -83,8 +92,8 @@ class Index:
         return [int(envelope) for envelope in self.page(text, **options).envelopes]
 
     def close(self):
+        self.connection.rollback()
         self.connection.close()
-        self.connection.engine.dispose()
 
     def __enter__(self):
         return self

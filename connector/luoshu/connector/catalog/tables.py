@@ -1,18 +1,17 @@
 """SQL tables of the catalog.
 
 Times are Unix milliseconds. ``log_index`` is the index of the usage-log entry that
-a row comes from, so every row can be made again from the log.
+a row comes from, so every row can be made again from the log. The search index, an
+FTS5 virtual table named ``catalog_index``, is made by the migration.
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-from luoshu.connector.catalog.tokens import TOKENIZER
+from luoshu.connector.store.metadata import METADATA
 
 __all__ = [
-    "CREATE_INDEX",
-    "METADATA",
     "audience",
     "entries",
     "facets",
@@ -20,8 +19,6 @@ __all__ = [
     "products",
     "seen",
 ]
-
-METADATA = sa.MetaData()
 
 entries = sa.Table(
     "catalog_entries",
@@ -31,7 +28,7 @@ entries = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("digest", sa.String, nullable=False),
     sa.Column("withdrawn", sa.Boolean, nullable=False),
-    sa.Column("log_index", sa.Integer, nullable=False, unique=True),
+    sa.Column("log_index", sa.BigInteger, nullable=False, unique=True),
     sa.Column("valid_until", sa.BigInteger, nullable=False),
     sa.Column("envelope", sa.LargeBinary, nullable=False),
     sa.Column("terms", sa.Text, nullable=False),
@@ -62,7 +59,7 @@ facets = sa.Table(
 listing = sa.Table(
     "catalog_listing",
     METADATA,
-    sa.Column("log_index", sa.Integer, primary_key=True),
+    sa.Column("log_index", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("product_id", sa.String, nullable=False),
     sa.Column("valid_until", sa.BigInteger, nullable=False),
     sa.Column("facets", sa.Integer, nullable=False),
@@ -76,7 +73,7 @@ products = sa.Table(
     sa.Column("product_id", sa.String, nullable=False, unique=True),
     sa.Column("state", sa.String, nullable=False),
     sa.Column("prepared_digest", sa.String, nullable=False),
-    sa.Column("prepared_index", sa.Integer, nullable=False),
+    sa.Column("prepared_index", sa.BigInteger, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("digest", sa.String),
     sa.Column("envelope", sa.LargeBinary),
@@ -92,9 +89,3 @@ seen = sa.Table(
     sa.Column("digest", sa.String, nullable=False),
     comment="Newest version of each entry that this node was ever shown.",
 )
-
-CREATE_INDEX = (
-    "CREATE VIRTUAL TABLE catalog_index "
-    f"USING fts5(terms, content='', columnsize=0, tokenize=\"{TOKENIZER}\")"
-)
-"""Search index of SQLite; its row ids are log indexes, so that newest first needs no sort."""

@@ -8,10 +8,10 @@ tokenizer finds nothing for a two-character word, the commonest length in
 Chinese. Everything else is split at what is neither letter nor digit, and
 folded: compatibility forms, case and diacritics don't matter.
 
-Terms are written into the index separated by spaces; the index itself uses
-FTS5's ``ascii`` tokenizer, for which every non-ASCII character belongs to a
-term, so that no second opinion on Unicode (SQLite's tables are older than
-Python's) can lose a character.
+Terms are written into the index separated by spaces. The index itself uses FTS5's
+``ascii`` tokenizer, for which every non-ASCII character belongs to a term (and
+``_~^@=`` as well, see the migration), so that no second opinion on Unicode
+(SQLite's tables are older than Python's) can lose a character.
 """
 
 from __future__ import annotations
@@ -20,13 +20,10 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["EVERYWHERE", "HEAD", "TITLE", "TOKENIZER", "Run", "index_text", "runs"]
+__all__ = ["EVERYWHERE", "HEAD", "TITLE", "Run", "index_text", "runs"]
 
 TITLE, HEAD, EVERYWHERE = "~", "^", ""
 """First characters of the terms of a place; no text produces them."""
-
-TOKENIZER = "ascii tokenchars '_~^@='"
-"""FTS5's tokenizer for index texts, as an argument of ``CREATE VIRTUAL TABLE``."""
 
 BOUNDARY = "_"
 """A term that no text produces; keeps phrases from crossing between two runs."""
