@@ -19,7 +19,7 @@ TEST_ARGS ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- environment -----------------------------------------------------------------------------
 
@@ -35,7 +35,7 @@ $(VENV)/.created:
 	       "Install one, or name it: make PYTHON=/path/to/python3 …" >&2; exit 1; \
 	fi; \
 	echo "Creating $(VENV) with $$("$$found" --version)"; \
-	"$$found" -m venv --clear $(VENV)
+	"$$found" -m venv $(VENV)
 	@touch $@
 
 # The run lock is a subset of the development lock, so the latter stands for both.
@@ -87,6 +87,7 @@ lint: $(VENV)/.dev ## ruff, buf lint, bash -n
 .PHONY: type
 type: $(VENV)/.dev ## mypy, strict
 	@$(BIN)/mypy
+	@$(BIN)/mypy tests policies/build.py
 
 .PHONY: arch
 arch: $(VENV)/.dev ## import-linter: floors, and what may import what
@@ -101,6 +102,18 @@ proto-check: $(VENV)/.dev ## stubs are up to date, and no commit broke the wire 
 	@PATH="$(CURDIR)/$(BIN):$$PATH" .ci/proto check
 	@PATH="$(CURDIR)/$(BIN):$$PATH" .ci/proto breaking
 
+.PHONY: policy-wasm
+policy-wasm: $(VENV)/.dev ## build the shipped policy with OPA
+	@$(BIN)/python policies/build.py
+
+.PHONY: policy-wasm-check
+policy-wasm-check: $(VENV)/.dev ## the shipped policy is what OPA builds (in CI, OPA must be there)
+	@if [ -n "$(OPA)$(CI)" ]; then \
+	  $(BIN)/python policies/build.py --check; \
+	else \
+	  echo "OPA isn't installed: the shipped policy was not compared (.ci/run installs OPA)"; \
+	fi
+
 # --- numbers ---------------------------------------------------------------------------------
 
 .PHONY: bench
@@ -114,7 +127,7 @@ bench-smoke: $(VENV)/.run
 # --- all of it -------------------------------------------------------------------------------
 
 .PHONY: check
-check: lint type arch proto-check test test-system demo bench-smoke ## what CI runs
+check: lint type arch proto-check policy-wasm-check test test-system demo bench-smoke ## what CI runs
 
 .PHONY: lock
 lock: ## resolve both locks again (UPGRADE=1: to the newest versions)
