@@ -93,7 +93,7 @@ class WasmPolicyEngine:
         self._engine = Engine(config)
         try:
             self._module = Module(self._engine, bundle.wasm)
-            run = self._start()
+            run = _Run(self._engine, self._module, FUEL, max_memory_bytes)
             if run.abi_version() < _NEW_ABI:
                 raise _unavailable("the policy's Wasm ABI is too old")
             if run.table("builtins"):
@@ -125,14 +125,12 @@ class WasmPolicyEngine:
         if len(data) > MAX_INPUT_BYTES:
             raise _unavailable("the decision input is too large")
         try:
-            result = self._start().evaluate(self._entry_point, data)
+            run = _Run(self._engine, self._module, self._fuel, self._max_memory_bytes)
+            result = run.evaluate(self._entry_point, data)
         except _FAILURES as error:
             raise _unavailable("the policy gave no answer", error) from error
         allow, reasons = _read_result(result)
         return Decision(allow, reasons, self._digest, digest(data))
-
-    def _start(self) -> "_Run":
-        return _Run(self._engine, self._module, self._fuel, self._max_memory_bytes)
 
 
 class _Run:
