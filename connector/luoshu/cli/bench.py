@@ -1,0 +1,43 @@
+"""`luoshu bench`: figures, each beside its baseline of the same run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from luoshu.cli.exits import UsageError
+from luoshu.cli.output import JsonOption, print_json, print_table, progress
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="query, publish, search, negotiate, …")],
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer runs; for a first look.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure this machine. Reports figures against targets and never fails by them."""
+    from luoshu.bench import benchmarks
+
+    if name not in benchmarks:
+        raise UsageError(f"There is no benchmark {name!r}. There are: {', '.join(benchmarks)}.")
+    with progress(f"bench {name}"):
+        report = benchmarks[name](quick=quick)
+    if as_json:
+        print_json(report)
+        return
+    print_table(
+        ("figure", "value", "unit", "baseline", "baseline of", "target", "met"),
+        [
+            (
+                f["name"],
+                f["value"],
+                f["unit"],
+                f.get("baseline"),
+                f.get("baseline_of"),
+                f.get("target"),
+                {True: "yes", False: "no"}.get(f.get("met"), ""),
+            )
+            for f in report["figures"]
+        ],
+        "No figures.",
+    )

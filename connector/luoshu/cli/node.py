@@ -1,0 +1,85 @@
+"""`luoshu node`: set up and run a node."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from luoshu.cli.connection import ProfileOption, open_space
+from luoshu.cli.output import JsonOption, note, print_fields, print_result
+
+app = typer.Typer(no_args_is_help=True, help="Set up, enrol and run a node.")
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="New directory of the node.")],
+    space: Annotated[str, typer.Option(help="Name of the space to join.")],
+    name: Annotated[str, typer.Option(help="Name of the participant: a-z, 0-9 and hyphens.")],
+    role: Annotated[
+        list[str], typer.Option("--role", help="operator, holder, analyst, auditor; repeatable.")
+    ],
+    jurisdiction: Annotated[str, typer.Option(help="Country code, ISO 3166.")] = "CN",
+    as_json: JsonOption = False,
+) -> None:
+    """Make a node's keys, node.toml and the request that the operator approves."""
+    from luoshu.connector.membership.node_files import init_node
+
+    request = init_node(directory, space=space, name=name, roles=role, jurisdiction=jurisdiction)
+    facts = {"node": str(directory), "request": str(request)}
+    print_result(facts, as_json, lambda: print_fields(facts))
+    if not as_json:
+        note(f"Send {request} to the operator: luoshu space approve SPACE_DIR {request.name} …")
+
+
+@app.command()
+def enrol(
+    directory: Annotated[Path, typer.Argument(help="The node's directory.")],
+    grant: Annotated[Path, typer.Argument(help="Grant that `luoshu space approve` made.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Take the operator's grant: check it against the own keys and keep it."""
+    from luoshu.connector.membership.node_files import enrol_node
+
+    credential = enrol_node(directory, grant)
+    facts = {
+        "participant": credential.participant_id,
+        "roles": sorted(credential.roles),
+        "valid_until": credential.not_after,
+    }
+    print_result(facts, as_json, lambda: print_fields(facts))
+
+
+@app.command()
+def serve(
+    directory: Annotated[Path, typer.Argument(help="The node's directory.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE over node.toml and environment; repeatable."),
+    ] = None,
+) -> None:
+    """Run the node until it is interrupted."""
+    from luoshu.cli.catalog import parse_filters
+    from luoshu.connector.node import serve as serve_node
+
+    overrides = {key: values[-1] for key, values in parse_filters(settings or []).items()}
+    serve_node(directory, overrides)
+
+
+@app.command()
+def status(as_json: JsonOption = False, profile: ProfileOption = None) -> None:
+    """Show what the profile's node is and how it fares."""
+    with open_space(profile) as space:
+        node = space.node()
+    valid_until = dt.datetime.fromtimestamp(node.status_list_valid_until, dt.UTC)
+    facts = {
+        "participant": node.participant_id,
+        "roles": list(node.roles),
+        "version": node.version,
+        "log_size": node.log_size,
+        "status_list_valid_until": valid_until.isoformat(),
+    }
+    print_result(facts, as_json, lambda: print_fields(facts))
