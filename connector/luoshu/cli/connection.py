@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from luoshu.sdk.space import DataSpace
 
-type ProfileOption = Annotated[
+ProfileOption = Annotated[
     Path | None,
     typer.Option(
         "--profile",

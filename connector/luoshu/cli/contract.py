@@ -25,18 +25,16 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Negotiate contracts; suspend, resume or revoke them.")
 
-type _Id = Annotated[str, typer.Argument(help="Contract id, see `luoshu contract list`.")]
-type _Reason = Annotated[str, typer.Option(help="Why; the other party reads it.")]
-type _Purposes = Annotated[
-    list[str] | None, typer.Option("--purpose", help="What for; repeatable.")
-]
-type _Uses = Annotated[int | None, typer.Option(min=1, help="How many computations.")]
-type _From = Annotated[str | None, typer.Option("--from", help="Not before, e.g. 2026-01-31.")]
-type _Until = Annotated[str | None, typer.Option("--until", help="Not after, e.g. 2026-12-31.")]
-type _Regions = Annotated[
+_Id = Annotated[str, typer.Argument(help="Contract id, see `luoshu contract list`.")]
+_Reason = Annotated[str, typer.Option(help="Why; the other party reads it.")]
+_Purposes = Annotated[list[str] | None, typer.Option("--purpose", help="What for; repeatable.")]
+_Uses = Annotated[int | None, typer.Option(min=1, help="How many computations.")]
+_From = Annotated[str | None, typer.Option("--from", help="Not before, e.g. 2026-01-31.")]
+_Until = Annotated[str | None, typer.Option("--until", help="Not after, e.g. 2026-12-31.")]
+_Regions = Annotated[
     list[str] | None, typer.Option("--region", help="Where it may be used; repeatable.")
 ]
-type _MinUnits = Annotated[
+_MinUnits = Annotated[
     int | None, typer.Option("--min-units", min=1, help="Distinct units a group needs.")
 ]
 
@@ -44,7 +42,9 @@ type _MinUnits = Annotated[
 @app.command()
 def request(
     product: Annotated[str, typer.Argument(help="Product id, see `luoshu catalog search`.")],
-    offer: Annotated[str | None, typer.Option(help="Offer id; needed if there are several.")] = None,
+    offer: Annotated[
+        str | None, typer.Option(help="Offer id; needed if there are several.")
+    ] = None,
     purpose: _Purposes = None,
     uses: _Uses = None,
     not_before: _From = None,

@@ -15,9 +15,7 @@ from typing import Annotated
 
 import typer
 
-type JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON value instead of text.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 
 
 def print_json(value: object) -> None:

@@ -6,13 +6,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from luoshu.cli.exits import DENIED, FAILED, OK, UsageError
 from luoshu.cli.output import JsonOption, note, print_json, print_table, progress
-from luoshu.contracts.canonical import JsonObject
+
+if TYPE_CHECKING:
+    from luoshu.contracts.canonical import JsonObject, JsonValue
 
 app = typer.Typer(no_args_is_help=True, help="Try a product and a query locally, without a node.")
 
@@ -48,8 +50,10 @@ def run(
         Path | None, typer.Option(help="Keep the release history between runs here.")
     ] = None,
     viewer: Annotated[
-        Viewer, typer.Option("--as", help="Print what the holder sees, or exactly what an "
-                             "analyst would get.")
+        Viewer,
+        typer.Option(
+            "--as", help="Print what the holder sees, or exactly what an analyst would get."
+        ),
     ] = Viewer.HOLDER,
     as_json: JsonOption = False,
 ) -> None:
@@ -87,13 +91,15 @@ def _print(answer: JsonObject) -> None:
     if answer["status"] != "released":
         note(f"{answer['status']}: {answer['code']}: {answer['message']}")
         return
-    columns, rows = answer["columns"], answer["rows"]
-    assert isinstance(columns, list) and isinstance(rows, list)
-    names = [str(c["name"] if isinstance(c, dict) else c) for c in columns]
+    columns, rows = answer.get("columns"), answer.get("rows")
     print_table(
-        names,
-        [row if isinstance(row, list) else [row] for row in rows],
+        [str(c["name"] if isinstance(c, dict) else c) for c in _list(columns)],
+        [_list(row) for row in _list(rows)],
         "No group reached the release threshold.",
     )
     if answer.get("withheld_groups"):
         note(f"{answer['withheld_groups']} groups withheld (only the holder sees this).")
+
+
+def _list(value: JsonValue) -> list[JsonValue]:
+    return value if isinstance(value, list) else []

@@ -11,17 +11,15 @@ from luoshu.cli.output import JsonOption, print_fields, print_result, print_tabl
 
 app = typer.Typer(no_args_is_help=True, help="Add and revoke a node's users.")
 
-type _Node = Annotated[Path, typer.Argument(help="The node's directory.")]
-type _Name = Annotated[str, typer.Argument(help="User name: a-z, 0-9 and hyphens.")]
+_Node = Annotated[Path, typer.Argument(help="The node's directory.")]
+_Name = Annotated[str, typer.Argument(help="User name: a-z, 0-9 and hyphens.")]
 
 
 @app.command()
 def add(
     node: _Node,
     name: _Name,
-    role: Annotated[
-        list[str], typer.Option("--role", help="admin, analyst, auditor; repeatable.")
-    ],
+    role: Annotated[list[str], typer.Option("--role", help="admin, analyst, auditor; repeatable.")],
     out: Annotated[Path, typer.Option(help="Write the user's profile to this new directory.")],
     as_json: JsonOption = False,
 ) -> None:

@@ -90,14 +90,14 @@ class Profile:
             ) from error
         if now < certificate.not_valid_before_utc:
             raise ProfileError(
-                f"Your certificate is valid only from {certificate.not_valid_before_utc:%Y-%m-%d "
-                "%H:%M} UTC on.",
+                "Your certificate is not valid before "
+                f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC.",
                 next_step="Check this machine's clock.",
             )
         if now > certificate.not_valid_after_utc:
             raise ProfileError(
-                f"Your certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} "
-                "UTC.",
+                "Your certificate expired on "
+                f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC.",
                 reason="CREDENTIAL_EXPIRED",
             )
         form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -23,7 +23,6 @@ This module does no I/O but reading and writing receipt files.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -322,8 +321,3 @@ def _read(path: Path) -> bytes:
         raise InvalidRequestError(
             f"{path} can't be read: {error.strerror}.", next_step="Check the path."
         ) from error
-
-
-def pretty(verified: VerifiedReceipt) -> str:
-    """The summary as indented JSON, for notebooks."""
-    return json.dumps(verified.summary(), indent=2, ensure_ascii=False)
