@@ -85,9 +85,10 @@ lint: $(VENV)/.dev ## ruff, buf lint, bash -n
 	@for script in .ci/*; do bash -n "$$script" || exit 1; done
 
 .PHONY: type
-type: $(VENV)/.dev ## mypy, strict
+type: $(VENV)/.dev ## mypy: strict; in tests, signatures may be bare
 	@$(BIN)/mypy
-	@$(BIN)/mypy tests policies/build.py
+	@$(BIN)/mypy --allow-untyped-defs --allow-untyped-calls --allow-incomplete-defs \
+	  tests policies/build.py
 
 .PHONY: arch
 arch: $(VENV)/.dev ## import-linter: floors, and what may import what

@@ -203,3 +203,17 @@ def test_no_file_names_a_registry_or_a_machine() -> None:
     for path in repository_files():
         if path != this and (found := forbidden.search(path.read_bytes())):
             pytest.fail(f"{path.relative_to(ROOT)} names {found[0].decode()}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_files_and_modules_that_are_named_exist(page: Path) -> None:
+    roots = ("contracts", "policies", "sandbox", "connector", "proto/gen", "examples")
+    for span in re.findall(r"`([^`\s]+)`", (ROOT / page).read_text(encoding="utf-8")):
+        if re.fullmatch(
+            r"(?:contracts|policies|sandbox|connector|proto|tests|docs)/[\w./-]*", span
+        ):
+            assert (ROOT / span).exists(), f"{page} names {span}"
+        elif re.fullmatch(r"luoshu(?:\.[a-z_]+)+", span):
+            places = [ROOT / root / span.replace(".", "/") for root in roots]
+            there = any(place.is_dir() or place.with_suffix(".py").exists() for place in places)
+            assert there, f"{page} names {span}"
