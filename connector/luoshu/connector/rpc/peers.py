@@ -47,7 +47,7 @@ RESULT_SECONDS: Final = 900.0
 
 _Answer = TypeVar("_Answer")
 _Message = TypeVar("_Message")
-_Sent = TypeVar("_Sent", covariant=True)
+_Sent_co = TypeVar("_Sent_co", covariant=True)
 
 
 class Directory(Protocol):
@@ -70,8 +70,8 @@ OnIntroduced = Callable[[str, Introduction], Awaitable[None]]
 """Called with the peer's id and its answer, before the answer is relied on."""
 
 
-class _Stream(Protocol[_Sent]):
-    def __aiter__(self) -> AsyncIterator[_Sent]: ...
+class _Stream(Protocol[_Sent_co]):
+    def __aiter__(self) -> AsyncIterator[_Sent_co]: ...
 
     def cancel(self) -> bool: ...
 
