@@ -92,7 +92,7 @@ type: $(VENV)/.dev ## mypy: strict; in tests, signatures may be bare
 
 .PHONY: arch
 arch: $(VENV)/.dev ## import-linter: floors, and what may import what
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 .PHONY: proto
 proto: $(VENV)/.dev ## generate the stubs under proto/gen
