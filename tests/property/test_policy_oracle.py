@@ -56,7 +56,7 @@ def constraint_holds(constraint: object, given: dict[str, Any]) -> bool | None:
         return UNKNOWN
     operator, right = constraint.get("operator"), constraint["rightOperand"]
     left = fact(constraint.get("leftOperand"), given)
-    if left is UNKNOWN:
+    if left is UNKNOWN or not isinstance(operator, str):
         return UNKNOWN
     same = is_number if is_number(left) else is_text
     if isinstance(right, list):
@@ -93,9 +93,8 @@ def constraint_holds(constraint: object, given: dict[str, Any]) -> bool | None:
 def prohibition_applies(prohibition: object, given: dict[str, Any]) -> bool:
     if not isinstance(prohibition, dict) or prohibition.get("action") != "compute":
         return True
-    action = given.get("request", {}).get("action", UNKNOWN)
-    if action is not UNKNOWN and action != "compute":
-        return False
+    if given["request"].get("action", "compute") != "compute":
+        return False  # of another action than the one asked for; one that isn't named may be any
     constraints = prohibition.get("constraint", [])
     if not isinstance(constraints, list):
         return True

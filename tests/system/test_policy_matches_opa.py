@@ -1,6 +1,6 @@
 """The real OPA on the Rego sources, and the shipped Wasm: the same decisions, byte for byte.
 
-Needs the pinned OPA at ``.tools/bin/opa`` or on the path, or named by ``LUOSHU_OPA``.
+Needs the pinned OPA at ``.tools/bin/opa`` or on the path, or named by ``OPA``.
 """
 
 import importlib.util
@@ -105,7 +105,7 @@ def build() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def opa(build: ModuleType) -> Path:
-    named = os.environ.get("LUOSHU_OPA")
+    named = os.environ.get("OPA")
     found: Path = build.find_opa(Path(named) if named else None)
     return found
 
@@ -125,7 +125,7 @@ def test_the_wasm_decides_as_opa_does(opa: Path, tmp_path: Path) -> None:
     assert len(expected) == len(inputs)
 
     engine = load_default_engine()
-    decided = []
+    decided: list[dict[str, Any]] = []
     for given in inputs:
         decision = engine.decide(given)
         reasons = [{"rule": r.rule, "message": r.message} for r in decision.reasons]
