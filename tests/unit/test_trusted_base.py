@@ -1,0 +1,52 @@
+"""What runs inside the isolation is small: it imports the standard library and one engine.
+
+The import linter knows what is written in import statements; this looks at what is loaded.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WORKERS = Path(__file__).parents[2] / "sandbox" / "luoshu" / "sandbox" / "worker"
+ENGINE = "_duckdb"
+
+PROBE = """
+import importlib, json, sys
+before = set(sys.modules)
+importlib.import_module(sys.argv[1])
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def loaded_by(module: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", PROBE, module], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(done.stdout))
+
+
+def foreign(modules: set[str]) -> set[str]:
+    own = {"luoshu", ENGINE} | sys.stdlib_module_names
+    return {name for name in modules if name.split(".")[0] not in own}
+
+
+@pytest.mark.parametrize("worker", sorted(path.stem for path in WORKERS.glob("[a-z]*.py")))
+def test_worker_loads_the_sandbox_and_its_engine_only(worker: str) -> None:
+    modules = loaded_by(f"luoshu.sandbox.worker.{worker}")
+    assert "luoshu.sandbox.worker.stage" in modules
+    assert not foreign(modules)
+    portions = {".".join(name.split(".")[:2]) for name in modules if name.startswith("luoshu.")}
+    assert portions == {"luoshu.sandbox"}
+
+
+def test_release_worker_has_no_engine() -> None:
+    assert ENGINE not in loaded_by("luoshu.sandbox.worker.release")
+
+
+def test_launcher_never_loads_grpc_nor_an_engine() -> None:
+    modules = loaded_by("luoshu.sandbox.isolation.launcher")
+    assert not foreign(modules)
+    assert ENGINE not in modules
