@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from luoshu.cli.connection import ProfileOption, open_space
-from luoshu.cli.exits import UsageError
+from luoshu.cli.inputs import assignments
 from luoshu.cli.output import JsonOption, print_fields, print_result, print_table
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def search(
     profile: ProfileOption = None,
 ) -> None:
     """Search the space's catalog; each entry's signature is verified before it is shown."""
-    wanted = parse_filters(filters or [])
+    wanted = assignments("--filter", filters or [])
     with open_space(profile) as space:
         products = list(space.search(text, filters=wanted, limit=limit))
     print_result(
@@ -65,21 +65,6 @@ def show(
     with open_space(profile) as space:
         product = space.product(product_id)
     print_result(product.summary(), as_json, lambda: _print(product))
-
-
-def parse_filters(filters: list[str]) -> dict[str, list[str]]:
-    """`field=value` arguments, gathered by field.
-
-    Raises:
-        UsageError: One has no `=`.
-    """
-    wanted: dict[str, list[str]] = {}
-    for item in filters:
-        field, equals, value = item.partition("=")
-        if not equals or not field or not value:
-            raise UsageError(f"--filter {item}: write it as field=value, for instance theme=health")
-        wanted.setdefault(field, []).append(value)
-    return wanted
 
 
 def title(product: Product) -> str:

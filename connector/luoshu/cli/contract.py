@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from luoshu.cli.connection import ProfileOption, open_space
 from luoshu.cli.exits import DENIED, UsageError
+from luoshu.cli.inputs import moment
 from luoshu.cli.output import (
     JsonOption,
     note,
@@ -66,8 +66,8 @@ def request(
             offer,
             purpose=purpose,
             uses=uses,
-            not_before=_time(not_before, "--from"),
-            not_after=_time(until, "--until"),
+            not_before=moment("--from", not_before),
+            not_after=moment("--until", until, end=True),
             regions=region,
             min_units=min_units,
             wait=wait,
@@ -152,8 +152,8 @@ def counter(
         lambda c: c.counter(
             purpose=purpose,
             uses=uses,
-            not_before=_time(not_before, "--from"),
-            not_after=_time(until, "--until"),
+            not_before=moment("--from", not_before),
+            not_after=moment("--until", until, end=True),
             regions=region,
             min_units=min_units,
             reason=reason,
@@ -224,16 +224,3 @@ def _print(contract: Contract) -> None:
     typer.echo("\nTerms")
     print_fields(terms if isinstance(terms, dict) else {})
 
-
-def _time(text: str | None, option: str) -> dt.datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(
-            f"{option} {text}: write a date or time as 2026-12-31 or 2026-12-31T18:00:00Z"
-        ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=dt.UTC)
-    return moment.astimezone(dt.UTC)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from luoshu.cli.connection import ProfileOption, open_space
+from luoshu.cli.inputs import MemberRole, assignments, utc_now
 from luoshu.cli.output import JsonOption, note, print_fields, print_result
 
 app = typer.Typer(no_args_is_help=True, help="Set up, enrol and run a node.")
@@ -19,35 +20,80 @@ def init(
     directory: Annotated[Path, typer.Argument(help="New directory of the node.")],
     space: Annotated[str, typer.Option(help="Name of the space to join.")],
     name: Annotated[str, typer.Option(help="Name of the participant: a-z, 0-9 and hyphens.")],
-    role: Annotated[
-        list[str], typer.Option("--role", help="operator, holder, analyst, auditor; repeatable.")
-    ],
-    jurisdiction: Annotated[str, typer.Option(help="Country code, ISO 3166.")] = "CN",
+    role: Annotated[list[MemberRole], typer.Option("--role", help="Role to ask for; repeatable.")],
+    endpoint: Annotated[
+        str | None,
+        typer.Option(help="host:port at which other nodes reach it; none: it only dials out."),
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(help="host:port to listen on for other nodes, if not --endpoint itself."),
+    ] = None,
+    user_listen: Annotated[
+        str, typer.Option(help="host:port to listen on for the node's own users.")
+    ] = "127.0.0.1:7401",
+    jurisdiction: Annotated[str, typer.Option(help="Law it is under, ISO 3166.")] = "CN",
+    title_en: Annotated[str, typer.Option(help="Name for people, English.")] = "",
+    title_zh: Annotated[str, typer.Option(help="Name for people, Chinese.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Make a node's keys, node.toml and the request that the operator approves."""
+    from luoshu.connector.config import FILE_NAME
+    from luoshu.connector.config_reference import node_toml
     from luoshu.connector.membership.node_files import init_node
+    from luoshu.contracts import ids
+    from luoshu.contracts.localized import LocalizedText
+    from luoshu.contracts.membership import Role
 
-    request = init_node(directory, space=space, name=name, roles=role, jurisdiction=jurisdiction)
-    facts = {"node": str(directory), "request": str(request)}
+    request = init_node(
+        directory,
+        space=space,
+        name=name,
+        display_name=LocalizedText(title_en, title_zh) if title_en or title_zh else None,
+        roles=[Role(each.value) for each in role],
+        jurisdiction=jurisdiction,
+        peer_endpoint=endpoint,
+        now=utc_now(),
+    )
+    settings = directory / FILE_NAME
+    if not settings.exists():
+        peer = {"peer.listen": listen or endpoint, "peer.advertise": endpoint if listen else None}
+        settings.write_text(
+            node_toml(
+                {
+                    "node.participant": ids.participant_id(space, name),
+                    "node.roles": [each.value for each in role],
+                    "user.listen": user_listen,
+                    **{key: value for key, value in peer.items() if value},
+                }
+            ),
+            encoding="utf-8",
+        )
+    facts = {"node": str(directory), "settings": str(settings), "request": str(request)}
     print_result(facts, as_json, lambda: print_fields(facts))
     if not as_json:
-        note(f"Send {request} to the operator: luoshu space approve SPACE_DIR {request.name} …")
+        note(f"Send {request} to the operator, who runs `luoshu space approve`.")
 
 
 @app.command()
 def enrol(
     directory: Annotated[Path, typer.Argument(help="The node's directory.")],
     grant: Annotated[Path, typer.Argument(help="Grant that `luoshu space approve` made.")],
+    fingerprint: Annotated[
+        str | None,
+        typer.Option(help="Of the space, as told over another channel; refused if it differs."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take the operator's grant: check it against the own keys and keep it."""
     from luoshu.connector.membership.node_files import enrol_node
 
-    credential = enrol_node(directory, grant)
+    credential = enrol_node(
+        directory, grant.read_bytes(), now=utc_now(), expected_space=fingerprint
+    )
     facts = {
         "participant": credential.participant_id,
-        "roles": sorted(credential.roles),
+        "roles": [each.value for each in credential.roles],
         "valid_until": credential.not_after,
     }
     print_result(facts, as_json, lambda: print_fields(facts))
@@ -62,10 +108,9 @@ def serve(
     ] = None,
 ) -> None:
     """Run the node until it is interrupted."""
-    from luoshu.cli.catalog import parse_filters
+    overrides = {key: values[-1] for key, values in assignments("--set", settings or []).items()}
     from luoshu.connector.node import serve as serve_node
 
-    overrides = {key: values[-1] for key, values in parse_filters(settings or []).items()}
     serve_node(directory, overrides)
 
 

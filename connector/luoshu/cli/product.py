@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,9 +99,22 @@ def read_document(path: Path) -> JsonValue:
     import yaml
 
     try:
-        value: JsonValue = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value: object = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where is not None else ""
         raise UsageError(f"{path}{line}: this is neither YAML nor JSON.") from error
-    return value
+    return _plain(value)
+
+
+def _plain(value: object) -> JsonValue:
+    """YAML reads dates as dates; JSON, and what is signed, holds text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise UsageError(f"A {type(value).__name__} has no place in an offer.")

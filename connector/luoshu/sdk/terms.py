@@ -1,0 +1,106 @@
+"""From what a user asks for to terms: a base, and what differs from it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from luoshu.contracts.constraint import Constraint, LeftOperand, Operator
+from luoshu.contracts.errors import ContractsError
+from luoshu.contracts.release_terms import ReleaseTerms
+from luoshu.contracts.terms import Rule, Terms
+from luoshu.contracts.times import format_time, to_milliseconds
+from luoshu.sdk.errors import InvalidRequestError
+
+_BEGINS = frozenset({Operator.GT, Operator.GTEQ})
+_ENDS = frozenset({Operator.LT, Operator.LTEQ})
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Terms that a user names; None leaves what the base says.
+
+    Attributes:
+        purposes: What the results are for.
+        uses: Number of computations.
+        not_before: Aware UTC, inclusive.
+        not_after: Aware UTC, inclusive.
+        regions: Jurisdictions, ISO 3166.
+        min_units: Distinct units that a released group needs.
+    """
+
+    purposes: Sequence[str] | None = None
+    uses: int | None = None
+    not_before: dt.datetime | None = None
+    not_after: dt.datetime | None = None
+    regions: Sequence[str] | None = None
+    min_units: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the base is taken as it is."""
+        return self == Wish()
+
+    def over(self, base: Terms) -> Terms:
+        """The base with what this names: in each permission, the bounds it names are replaced.
+
+        Exclusions by name and prohibitions stay: a wish widens or narrows bounds, it
+        never lifts a ban.
+
+        Raises:
+            InvalidRequestError: The result would not be valid terms.
+        """
+        try:
+            wished = self._constraints()
+            permissions = tuple(
+                Rule(
+                    rule.action,
+                    (*(c for c in rule.constraints if not self._replaces(c)), *wished),
+                )
+                for rule in base.permissions
+            )
+            release = base.release
+            if self.min_units is not None:
+                release = ReleaseTerms(release.mode, self.min_units)
+            return replace(base, permissions=permissions, release=release)
+        except (ContractsError, ValueError) as error:
+            raise InvalidRequestError(f"These terms can't be asked for: {error}.") from error
+
+    def _constraints(self) -> tuple[Constraint, ...]:
+        wished: list[Constraint] = []
+        if self.purposes is not None:
+            wished.append(
+                Constraint(LeftOperand.PURPOSE, Operator.IS_ANY_OF, tuple(self.purposes))
+            )
+        if self.not_before is not None:
+            wished.append(_time(Operator.GTEQ, self.not_before))
+        if self.not_after is not None:
+            wished.append(_time(Operator.LTEQ, self.not_after))
+        if self.uses is not None:
+            wished.append(Constraint(LeftOperand.COUNT, Operator.LTEQ, self.uses))
+        if self.regions is not None:
+            wished.append(Constraint(LeftOperand.REGION, Operator.IS_PART_OF, tuple(self.regions)))
+        return tuple(wished)
+
+    def _replaces(self, constraint: Constraint) -> bool:
+        match constraint.left_operand:
+            case LeftOperand.PURPOSE:
+                return self.purposes is not None and not constraint.is_negative
+            case LeftOperand.REGION:
+                return self.regions is not None and not constraint.is_negative
+            case LeftOperand.COUNT:
+                return self.uses is not None
+            case LeftOperand.DATE_TIME:
+                return (self.not_before is not None and constraint.operator in _BEGINS) or (
+                    self.not_after is not None and constraint.operator in _ENDS
+                )
+
+
+def as_list(value: str | Sequence[str] | None) -> Sequence[str] | None:
+    """One name or several, as several."""
+    return [value] if isinstance(value, str) else value
+
+
+def _time(operator: Operator, moment: dt.datetime) -> Constraint:
+    return Constraint(LeftOperand.DATE_TIME, operator, format_time(to_milliseconds(moment)))
