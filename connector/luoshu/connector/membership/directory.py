@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from luoshu.connector.errors import NodeError
-from luoshu.contracts.envelope import Envelope
+from luoshu.contracts.documents import MEMBERSHIP_CREDENTIAL
+from luoshu.contracts.envelope import Envelope, verify
 from luoshu.contracts.keys import KeyUse, PublicKey
 from luoshu.contracts.membership import MembershipCredential, SpaceTrust, StatusList
 
@@ -38,6 +39,18 @@ class KnownStatus:
     def valid_until(self) -> datetime:
         """When it stops being relied on."""
         return self.status.issued_at + timedelta(seconds=self.status.max_age)
+
+
+def open_credential(envelope: Envelope, trust: SpaceTrust) -> MembershipCredential:
+    """Checks who signed a credential and its form, not its validity: for past ones.
+
+    Raises:
+        EnvelopeError: Not signed by the space's authority.
+        DocumentError: Ill-formed.
+    """
+    return MembershipCredential.from_payload(
+        verify(envelope, MEMBERSHIP_CREDENTIAL.payload_type, [trust.authority])
+    )
 
 
 class MemberDirectory:

@@ -4,7 +4,7 @@
 checks the grant against those keys and installs it; `load_node` reads it all for a start.
 Layout of what this module owns (the rest of the directory is the node's state)::
 
-    enrolment-request.json
+    node.toml  enrolment-request.json
     keys/{tls,events,log,witness[,status],user-ca,user-api}.pem       mode 0600
     credentials/{user-ca,user-api}.crt                                from the start
     credentials/{space.json,operator.json,tls.crt,membership.json}    from enrolment
@@ -19,6 +19,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from luoshu.connector.config import FILE_NAME as CONFIGURATION_FILE
+from luoshu.connector.config_reference import node_toml
 from luoshu.connector.errors import NodeError
 from luoshu.connector.membership import pki
 from luoshu.connector.membership.grant import EnrolmentGrant
@@ -96,27 +98,31 @@ def init_node(
     display_name: LocalizedText | None = None,
     roles: Sequence[Role],
     jurisdiction: str,
-    peer_endpoint: str | None,
+    peer_listen: str | None = None,
+    peer_advertise: str | None = None,
+    user_listen: str | None = None,
     now: datetime,
 ) -> Path:
-    """Makes a node's keys, user CA and enrolment request in a new directory.
+    """Makes a node's keys, user CA, ``node.toml`` and enrolment request in a new directory.
 
     Args:
-        directory: Where; may hold ``node.toml`` already, but no keys.
+        directory: Where; may hold a ``node.toml`` already, which stays, but no keys.
         space: The space to join.
         name: Name of the participant, a DNS label.
         display_name: For people; the name itself by default.
         roles: Roles to ask for.
         jurisdiction: ISO 3166 code of the law it is under.
-        peer_endpoint: ``host:port`` at which other nodes reach it; None if it only
-            dials out.
+        peer_listen: ``host:port`` to listen on for other nodes; None if it only dials out.
+        peer_advertise: ``host:port`` at which they reach it, where that differs.
+        user_listen: ``host:port`` to listen on for users; None takes the default.
         now: Aware UTC.
 
     Returns:
         The enrolment request, to be sent to the operator.
 
     Raises:
-        NodeError: ALREADY_EXISTS, if there are keys already.
+        NodeError: ALREADY_EXISTS, if there are keys already; CONFIGURATION_INVALID, if
+            nobody could reach the node at the address it would advertise.
         DocumentError: A name, role, region or endpoint is ill-formed.
     """
     participant = ids.participant_id(space, name)
@@ -125,6 +131,15 @@ def init_node(
         raise NodeError(
             "ALREADY_EXISTS", f"{directory} holds a node's keys already; choose a new directory."
         )
+    endpoint = _advertised(peer_listen, peer_advertise)
+    settings = {
+        "node.participant": participant,
+        "node.roles": [role.value for role in roles],
+        "peer.listen": peer_listen,
+        "peer.advertise": peer_advertise,
+        "user.listen": user_listen,
+    }
+    configuration = node_toml({k: v for k, v in settings.items() if v is not None})
     signing = {use: SigningKey.generate(use) for use in _uses(roles)}
     tls_key = pki.generate_key()
     request = EnrolmentRequest(
@@ -137,7 +152,7 @@ def init_node(
             *(key.public for key in signing.values()),
             PublicKey.tls(pki.spki_der(tls_key.public_key())),
         ),
-        endpoints=Endpoints(peer_endpoint),
+        endpoints=Endpoints(endpoint),
         csr=pki.create_request(tls_key, participant, ids.dns_name(participant)).decode(),
         created_at=now,
     )
@@ -158,6 +173,8 @@ def init_node(
         keys_directory / "user-api.pem", pki.key_to_pem(pki.generate_key()), mode=PRIVATE
     )
     _issue_user_api(directory, participant, now)
+    if not (directory / CONFIGURATION_FILE).exists():
+        write_atomically(directory / CONFIGURATION_FILE, configuration.encode(), mode=PUBLIC)
     path = directory / REQUEST_FILE
     write_atomically(path, envelope.to_bytes(), mode=PUBLIC)
     return path
@@ -266,6 +283,16 @@ def load_user_ca(directory: Path) -> pki.CertificateAuthority:
             "CONFIGURATION_INVALID",
             f"{directory} holds no node; make one with `luoshu node init`.",
         ) from None
+
+
+def _advertised(listen: str | None, advertise: str | None) -> str | None:
+    endpoint = advertise or listen
+    if endpoint is not None and endpoint.rpartition(":")[0] in {"0.0.0.0", "[::]"}:  # noqa: S104
+        raise NodeError(
+            "CONFIGURATION_INVALID",
+            f"Nobody can dial {endpoint}: name the address at which others reach this node.",
+        )
+    return endpoint
 
 
 def _uses(roles: Sequence[Role]) -> tuple[KeyUse, ...]:

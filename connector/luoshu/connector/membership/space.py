@@ -22,6 +22,7 @@ from typing import Final
 
 from luoshu.connector.errors import NodeError
 from luoshu.connector.membership import pki
+from luoshu.connector.membership.directory import open_credential
 from luoshu.connector.membership.grant import EnrolmentGrant
 from luoshu.connector.membership.secret_files import (
     PRIVATE,
@@ -31,8 +32,7 @@ from luoshu.connector.membership.secret_files import (
     write_atomically,
 )
 from luoshu.contracts import ids
-from luoshu.contracts.documents import MEMBERSHIP_CREDENTIAL
-from luoshu.contracts.envelope import Envelope, verify
+from luoshu.contracts.envelope import Envelope
 from luoshu.contracts.fields import check_endpoint
 from luoshu.contracts.keys import KeyUse, SigningKey
 from luoshu.contracts.membership import (
@@ -199,7 +199,7 @@ def approve_request(
         directory, request.read_bytes(), now=now, roles=roles, validity=validity, replace=replace
     )
     write_atomically(output, grant.to_bytes(), mode=PUBLIC)
-    return _open(grant.credential, grant.trust)
+    return open_credential(grant.credential, grant.trust)
 
 
 def _check_request(asked: EnrolmentRequest, trust: SpaceTrust, roles: tuple[Role, ...]) -> None:
@@ -241,7 +241,7 @@ def _newest_issued(
     directory: Path, trust: SpaceTrust, participant_id: str
 ) -> MembershipCredential | None:
     envelope = _newest_issued_envelope(directory, trust, participant_id)
-    return None if envelope is None else _open(envelope, trust)
+    return None if envelope is None else open_credential(envelope, trust)
 
 
 def _newest_issued_envelope(
@@ -256,15 +256,9 @@ def _newest_issued_envelope(
     ]
     for _, path in sorted(found, reverse=True):
         envelope = Envelope.from_bytes(path.read_bytes())
-        if _open(envelope, trust).participant_id == participant_id:
+        if open_credential(envelope, trust).participant_id == participant_id:
             return envelope
     return None
-
-
-def _open(envelope: Envelope, trust: SpaceTrust) -> MembershipCredential:
-    return MembershipCredential.from_payload(
-        verify(envelope, MEMBERSHIP_CREDENTIAL.payload_type, [trust.authority])
-    )
 
 
 @contextmanager
