@@ -7,7 +7,7 @@ PEER_UNREACHABLE where it couldn't be reached, CREDENTIAL_EXPIRED where this nod
 certificate is the trouble.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -113,7 +113,7 @@ class Peers(Protocol):
         """Credential envelopes of all members that `peer` holds to be valid."""
         ...
 
-    def watch_status_list(self, peer: str) -> AsyncIterator[bytes]:
+    def watch_status_list(self, peer: str) -> AsyncGenerator[bytes, None]:
         """Status list envelopes, the present one first. Ends after an hour at most."""
         ...
 
@@ -133,7 +133,7 @@ class Peers(Protocol):
         """The newest entry envelope of a product."""
         ...
 
-    def watch_catalog(self, peer: str, cursor: str) -> AsyncIterator[CatalogChange]:
+    def watch_catalog(self, peer: str, cursor: str) -> AsyncGenerator[CatalogChange, None]:
         """Changes of the catalog after a cursor. Ends after an hour at most."""
         ...
 
@@ -149,7 +149,7 @@ class Peers(Protocol):
         """The events of a contract after `known_position`."""
         ...
 
-    def watch_events(self, peer: str, cursor: str) -> AsyncIterator[ContractNews]:
+    def watch_events(self, peer: str, cursor: str) -> AsyncGenerator[ContractNews, None]:
         """New events of this node's contracts with `peer`. Ends after an hour at most."""
         ...
 
@@ -157,11 +157,11 @@ class Peers(Protocol):
         """Submits a user's signed request; returns the request id."""
         ...
 
-    def watch_progress(self, peer: str, request_id: str) -> AsyncIterator[str]:
+    def watch_progress(self, peer: str, request_id: str) -> AsyncGenerator[str, None]:
         """Phases of a computation: ACCEPTED, CHECKING, COMPUTING, RELEASING, ENDED."""
         ...
 
-    def fetch_result(self, peer: str, request_id: str) -> AsyncIterator[ResultPart]:
+    def fetch_result(self, peer: str, request_id: str) -> AsyncGenerator[ResultPart, None]:
         """Waits for the end of a computation, then gives its parts in order."""
         ...
 

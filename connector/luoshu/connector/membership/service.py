@@ -5,8 +5,8 @@ learning sequential, so that two calls with the same news write one entry.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import Final, Protocol, TypeVar
 
@@ -159,11 +159,11 @@ class MembershipService:
         wait = _FIRST_RETRY
         while True:
             try:
-                async for envelope in self._peers.watch_status_list(
-                    self._directory.trust.operator_id
-                ):
-                    await self.accept_status_list(envelope)
-                    wait = _FIRST_RETRY
+                operator = self._directory.trust.operator_id
+                async with aclosing(self._peers.watch_status_list(operator)) as lists:
+                    async for envelope in lists:
+                        await self.accept_status_list(envelope)
+                        wait = _FIRST_RETRY
             except NodeError as error:
                 _log.warning(
                     "status list not followed",
@@ -312,10 +312,11 @@ class MembershipService:
         async with self._learning:
             await self._accept(_envelope(data), by=None)
 
-    async def watch_status_list(self) -> AsyncIterator[bytes]:
+    async def watch_status_list(self) -> AsyncGenerator[bytes, None]:
         """Yields the newest list's envelope, then each newer one."""
-        async for known in self._feed.watch():
-            yield known.envelope.to_bytes()
+        async with aclosing(self._feed.watch()) as lists:
+            async for known in lists:
+                yield known.envelope.to_bytes()
 
     async def refresh(self) -> None:
         """Operator: signs the list again, or for the first time.

@@ -9,7 +9,7 @@ costs nothing but freshness, and an older one is caught by version and date.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -132,7 +132,7 @@ class StatusFeed:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def watch(self) -> AsyncIterator[KnownStatus]:
+    async def watch(self) -> AsyncGenerator[KnownStatus, None]:
         """Yields the newest list, if there is one, then each newer one; skips in between."""
         seen: KnownStatus | None = None
         while True:

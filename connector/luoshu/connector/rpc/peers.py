@@ -6,7 +6,8 @@ Every call has a deadline. What a peer sends is passed on unverified: the areas 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
@@ -138,13 +139,16 @@ class PeerClients:
         answer = await self._call(peer, lambda to: to.membership.ListMembers(request, timeout=_T))
         return tuple(answer.membership_credentials)
 
-    async def watch_status_list(self, peer: str) -> AsyncIterator[bytes]:
+    async def watch_status_list(self, peer: str) -> AsyncGenerator[bytes, None]:
         """Status list envelopes."""
         request = membership_pb2.WatchStatusListRequest()
-        async for message in self._watch(
-            peer, lambda to: to.membership.WatchStatusList(request, timeout=WATCH_SECONDS)
-        ):
-            yield message.status_list_envelope
+        async with aclosing(
+            self._watch(
+                peer, lambda to: to.membership.WatchStatusList(request, timeout=WATCH_SECONDS)
+            )
+        ) as stream:
+            async for message in stream:
+                yield message.status_list_envelope
 
     # Catalog
 
@@ -185,13 +189,14 @@ class PeerClients:
         answer = await self._call(peer, lambda to: to.catalog.GetEntry(request, timeout=_T))
         return answer.entry_envelope
 
-    async def watch_catalog(self, peer: str, cursor: str) -> AsyncIterator[CatalogChange]:
+    async def watch_catalog(self, peer: str, cursor: str) -> AsyncGenerator[CatalogChange, None]:
         """Changes of the catalog."""
         request = catalog_pb2.WatchRequest(cursor=cursor)
-        async for change in self._watch(
-            peer, lambda to: to.catalog.Watch(request, timeout=WATCH_SECONDS)
-        ):
-            yield CatalogChange(change.cursor, change.entry_envelope, change.tombstone_envelope)
+        async with aclosing(
+            self._watch(peer, lambda to: to.catalog.Watch(request, timeout=WATCH_SECONDS))
+        ) as stream:
+            async for change in stream:
+                yield CatalogChange(change.cursor, change.entry_envelope, change.tombstone_envelope)
 
     # Contract
 
@@ -215,13 +220,14 @@ class PeerClients:
         answer = await self._call(peer, lambda to: to.contract.ListEvents(request, timeout=_T))
         return tuple(_sequenced(one) for one in answer.events)
 
-    async def watch_events(self, peer: str, cursor: str) -> AsyncIterator[ContractNews]:
+    async def watch_events(self, peer: str, cursor: str) -> AsyncGenerator[ContractNews, None]:
         """New events of this node's contracts with `peer`."""
         request = contract_pb2.WatchEventsRequest(cursor=cursor)
-        async for news in self._watch(
-            peer, lambda to: to.contract.WatchEvents(request, timeout=WATCH_SECONDS)
-        ):
-            yield ContractNews(news.cursor, news.contract_id, _sequenced(news.event))
+        async with aclosing(
+            self._watch(peer, lambda to: to.contract.WatchEvents(request, timeout=WATCH_SECONDS))
+        ) as stream:
+            async for news in stream:
+                yield ContractNews(news.cursor, news.contract_id, _sequenced(news.event))
 
     # Compute
 
@@ -233,21 +239,23 @@ class PeerClients:
         answer = await self._call(peer, lambda to: to.compute.Submit(message, timeout=_T))
         return answer.request_id
 
-    async def watch_progress(self, peer: str, request_id: str) -> AsyncIterator[str]:
+    async def watch_progress(self, peer: str, request_id: str) -> AsyncGenerator[str, None]:
         """Phases of a computation."""
         request = compute_pb2.WatchProgressRequest(request_id=request_id)
-        async for message in self._stream(
-            peer, lambda to: to.compute.WatchProgress(request, timeout=RESULT_SECONDS)
-        ):
-            yield compute_pb2.Phase.Name(message.phase).removeprefix("PHASE_")
+        async with aclosing(
+            self._stream(peer, lambda to: to.compute.WatchProgress(request, timeout=RESULT_SECONDS))
+        ) as stream:
+            async for message in stream:
+                yield compute_pb2.Phase.Name(message.phase).removeprefix("PHASE_")
 
-    async def fetch_result(self, peer: str, request_id: str) -> AsyncIterator[ResultPart]:
+    async def fetch_result(self, peer: str, request_id: str) -> AsyncGenerator[ResultPart, None]:
         """The parts of a result."""
         request = compute_pb2.FetchResultRequest(request_id=request_id)
-        async for part in self._stream(
-            peer, lambda to: to.compute.FetchResult(request, timeout=RESULT_SECONDS)
-        ):
-            yield ResultPart(receipt=part.receipt, arrow_ipc=part.arrow_ipc)
+        async with aclosing(
+            self._stream(peer, lambda to: to.compute.FetchResult(request, timeout=RESULT_SECONDS))
+        ) as stream:
+            async for part in stream:
+                yield ResultPart(receipt=part.receipt, arrow_ipc=part.arrow_ipc)
 
     async def cancel(self, peer: str, request_id: str) -> None:
         """Cancels a computation."""
@@ -338,7 +346,7 @@ class PeerClients:
 
     async def _stream(
         self, peer: str, call: Callable[[_Link], "_Stream[_Message]"]
-    ) -> AsyncIterator[_Message]:
+    ) -> AsyncGenerator[_Message, None]:
         link = await self._introduced_link(peer)
         stream = call(link)
         try:
@@ -355,10 +363,11 @@ class PeerClients:
 
     async def _watch(
         self, peer: str, call: Callable[[_Link], "_Stream[_Message]"]
-    ) -> AsyncIterator[_Message]:
+    ) -> AsyncGenerator[_Message, None]:
         try:
-            async for message in self._stream(peer, call):
-                yield message
+            async with aclosing(self._stream(peer, call)) as stream:
+                async for message in stream:
+                    yield message
         except NodeError as error:
             # The stream's agreed end; the caller opens the next one at its cursor.
             if error.reason != "DEADLINE_EXCEEDED":
