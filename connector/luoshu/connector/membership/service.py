@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Final, Protocol, TypeVar
 
 import sqlalchemy as sa
-import structlog
 
 from luoshu.connector.clock import Clock
 from luoshu.connector.errors import NodeError
@@ -33,6 +32,7 @@ from luoshu.connector.membership.status import (
     StatusSigner,
     check_status_list,
 )
+from luoshu.connector.observability import get_logger
 from luoshu.connector.peer_port import Introduction, Peers
 from luoshu.contracts import ids
 from luoshu.contracts.canonical import JsonObject
@@ -52,7 +52,6 @@ from luoshu.contracts.times import to_milliseconds
 _FIRST_RETRY: Final = timedelta(seconds=0.5)
 _LAST_RETRY: Final = timedelta(seconds=30)
 
-_log = structlog.get_logger("luoshu.membership")
 _T = TypeVar("_T")
 
 
@@ -155,7 +154,7 @@ class MembershipService:
                 try:
                     await self.refresh()
                 except NodeError as error:
-                    _log.error("status list not signed", reason=error.reason)
+                    get_logger().error("status_list_not_signed", reason=error.reason)
         wait = _FIRST_RETRY
         while True:
             try:
@@ -165,11 +164,11 @@ class MembershipService:
                         await self.accept_status_list(envelope)
                         wait = _FIRST_RETRY
             except NodeError as error:
-                _log.warning(
-                    "status list not followed",
+                get_logger().warning(
+                    "status_list_not_followed",
                     reason=error.reason,
-                    private=error.private,
-                    retry_seconds=wait.total_seconds(),
+                    detail=error.private,
+                    retry_after_seconds=wait.total_seconds(),
                 )
                 await asyncio.sleep(wait.total_seconds())
                 wait = min(wait * 2, _LAST_RETRY)
@@ -429,7 +428,7 @@ class MembershipService:
             await asyncio.to_thread(self._status_file.write, known)
         except OSError as error:
             # The list holds all the same; only a restart would have to fetch it again.
-            _log.warning("status list not kept", private=error.strerror)
+            get_logger().warning("status_list_not_kept", detail=error.strerror)
 
     def _hold(self, known: KnownStatus) -> None:
         self._directory.accept_status(known)

@@ -26,9 +26,7 @@ from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import grpc
-import structlog
 from google.protobuf.message import DecodeError
-from opentelemetry import trace
 
 from luoshu.connector.clock import Clock
 from luoshu.connector.errors import NodeError
@@ -38,14 +36,13 @@ from luoshu.connector.membership.pki import (
     certificate_spki,
     uri_of,
 )
+from luoshu.connector.observability import get_logger, span
 from luoshu.connector.rpc.authorization import MethodRule
 from luoshu.connector.rpc.caller import Caller, Door, PresentedCertificate, set_caller
 from luoshu.connector.rpc.errors import abort
 
 _TLS_1_3: Final = b"TLSv1.3"
 
-_log = structlog.get_logger("luoshu.rpc")
-_tracer = trace.get_tracer("luoshu.rpc")
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -53,8 +50,8 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class RateLimit(Protocol):
     """What the gate needs of a rate limiter."""
 
-    def take(self, key: str) -> None:
-        """Takes one token of `key`.
+    def take(self, caller: str, /) -> None:
+        """Takes one token of the caller's.
 
         Raises:
             NodeError: RATE_LIMITED.
@@ -156,8 +153,7 @@ class Gate(grpc.aio.ServerInterceptor):
             caller_id = certificate.uri
             with self._counted(certificate):
                 set_caller(self._admit(certificate, rule))
-                span = _tracer.start_as_current_span(method[1:], record_exception=False)
-                with span:
+                with span(method[1:], method=method, caller=caller_id):
                     async with asyncio.timeout(rule.seconds) as limit:
                         yield certificate, rule
         except grpc.aio.AbortError:
@@ -223,35 +219,23 @@ class Gate(grpc.aio.ServerInterceptor):
 async def _refuse(context: _Context, method: str, caller_id: str, error: Exception) -> None:
     refusal = NodeError.from_reason(error)
     if refusal.reason == "INTERNAL":
-        # The traceback goes without the values of local variables or of the message,
-        # which may be protected.
-        _log.error(
-            "rpc failed",
+        # The log shows the error's type and place; its text may hold a protected value.
+        get_logger().error(
+            "rpc_failed",
             method=method,
             caller=caller_id,
             incident=refusal.incident,
-            private=refusal.private,
-            where=_where(error),
+            exc_info=error,
         )
     else:
-        _log.info(
-            "rpc refused",
+        get_logger().info(
+            "rpc_refused",
             method=method,
             caller=caller_id,
             reason=refusal.reason,
-            private=refusal.private,
+            detail=refusal.private,
         )
     await abort(context, refusal)
-
-
-def _where(error: BaseException) -> list[str]:
-    frames: list[str] = []
-    trace_back = error.__traceback__
-    while trace_back is not None:
-        code = trace_back.tb_frame.f_code
-        frames.append(f"{code.co_qualname}:{trace_back.tb_lineno}")
-        trace_back = trace_back.tb_next
-    return frames[-12:]
 
 
 def _behaviour(handler: "grpc.RpcMethodHandler[Any, Any]") -> Callable[[Any, _Context], Any]:
