@@ -87,8 +87,10 @@ class Constraint:
         if self.left_operand is LeftOperand.COUNT:
             if isinstance(right, bool) or not isinstance(right, int):
                 raise DocumentError("a constraint on count needs an integer")
-            if not 1 <= right <= MAX_INTEGER:
-                raise DocumentError("a constraint on count needs a positive integer")
+            # Uses count from 1: `lt 1` would permit none.
+            minimum = 2 if self.operator is Operator.LT else 1
+            if not minimum <= right <= MAX_INTEGER:
+                raise DocumentError("a constraint on count must permit at least one use")
         elif self.left_operand is LeftOperand.DATE_TIME:
             if not isinstance(right, str):
                 raise DocumentError("a constraint on dateTime needs a time")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from luoshu.contracts import canonical
+from luoshu.contracts.canonical import JsonValue
 from luoshu.contracts.contract.agreement import AgreementState
 from luoshu.contracts.contract.bodies import Agreement
 from luoshu.contracts.contract.negotiation import NegotiationState, Party
@@ -86,7 +87,7 @@ class ContractState:
                 "provider_sequence": self.provider_sequence,
                 "consumer_sequence": self.consumer_sequence,
                 "uses": self.uses,
-                "request_ids": sorted(self.request_ids),
+                "request_ids": list[JsonValue](sorted(self.request_ids)),
                 "reason": self.reason,
             }
         )

@@ -15,7 +15,7 @@ from luoshu.contracts import ids
 from luoshu.contracts.canonical import JsonObject, JsonValue
 from luoshu.contracts.documents import MEMBERSHIP_CREDENTIAL
 from luoshu.contracts.envelope import Envelope, sign, unverified_payload, verify
-from luoshu.contracts.errors import CredentialError, DocumentError, EnvelopeError
+from luoshu.contracts.errors import ContractsError, CredentialError, DocumentError, EnvelopeError
 from luoshu.contracts.fields import Fields, check_endpoint, check_region
 from luoshu.contracts.keys import KeyUse, PublicKey, SigningKey
 from luoshu.contracts.localized import LocalizedText
@@ -201,7 +201,7 @@ def verify_credential(envelope: Envelope, trust: SpaceTrust, now: datetime) -> M
             f"{error.message}: get the credential from the authority of {trust.space}",
             reason="SCHEMA_UNKNOWN" if error.reason == "SCHEMA_UNKNOWN" else None,
         ) from None
-    except DocumentError as error:
+    except ContractsError as error:
         raise CredentialError(error.message) from None
     if credential.space != trust.space:
         raise CredentialError(

@@ -19,7 +19,7 @@ from luoshu.contracts import ids
 from luoshu.contracts.canonical import JsonObject
 from luoshu.contracts.documents import ENROLMENT_REQUEST
 from luoshu.contracts.envelope import Envelope, sign, unverified_payload, verify
-from luoshu.contracts.errors import ContractsError, CredentialError, DocumentError, EnvelopeError
+from luoshu.contracts.errors import ContractsError, CredentialError, DocumentError
 from luoshu.contracts.fields import Fields, check_region
 from luoshu.contracts.keys import KeyUse, PublicKey, SigningKey
 from luoshu.contracts.localized import LocalizedText
@@ -123,13 +123,11 @@ def verify_enrolment_request(envelope: Envelope) -> EnrolmentRequest:
         claimed = EnrolmentRequest.from_payload(unverified_payload(envelope))
         payload = verify(envelope, ENROLMENT_REQUEST.payload_type, claimed.keys_for(KeyUse.EVENTS))
         return EnrolmentRequest.from_payload(payload)
-    except (EnvelopeError, DocumentError) as error:
+    except ContractsError as error:
         raise CredentialError(
             f"{error.message}: ask the candidate for a new enrolment request",
             reason="SCHEMA_UNKNOWN" if error.reason == "SCHEMA_UNKNOWN" else None,
         ) from None
-    except ContractsError as error:
-        raise CredentialError(error.message) from None
 
 
 def _csr_public_key(pem: str) -> bytes:

@@ -14,7 +14,7 @@ from luoshu.contracts import ids
 from luoshu.contracts.canonical import JsonObject, JsonValue
 from luoshu.contracts.documents import STATUS_LIST
 from luoshu.contracts.envelope import Envelope, sign, verify
-from luoshu.contracts.errors import CredentialError, DocumentError, EnvelopeError
+from luoshu.contracts.errors import ContractsError, CredentialError, DocumentError
 from luoshu.contracts.fields import Fields
 from luoshu.contracts.keys import KeyUse, SigningKey
 from luoshu.contracts.membership.credential import MembershipCredential
@@ -169,7 +169,7 @@ def verify_status_list(
         raise CredentialError("the one who issued a status list is no operator of the space now")
     try:
         status = StatusList.from_payload(verify(envelope, STATUS_LIST.payload_type, keys))
-    except (EnvelopeError, DocumentError) as error:
+    except ContractsError as error:
         raise CredentialError(
             error.message,
             reason="SCHEMA_UNKNOWN" if error.reason == "SCHEMA_UNKNOWN" else None,

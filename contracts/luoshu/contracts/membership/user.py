@@ -14,7 +14,7 @@ from luoshu.contracts import ids
 from luoshu.contracts.canonical import JsonObject
 from luoshu.contracts.documents import USER_CREDENTIAL
 from luoshu.contracts.envelope import Envelope, sign, verify
-from luoshu.contracts.errors import CredentialError, DocumentError, EnvelopeError
+from luoshu.contracts.errors import ContractsError, CredentialError, DocumentError
 from luoshu.contracts.fields import Fields
 from luoshu.contracts.keys import KeyUse, PublicKey, SigningKey
 from luoshu.contracts.membership.credential import MembershipCredential, check_validity
@@ -138,7 +138,7 @@ def open_user_credential(envelope: Envelope, keys: tuple[PublicKey, ...]) -> Use
     try:
         payload = verify(envelope, USER_CREDENTIAL.payload_type, keys)
         return UserCredential.from_payload(payload)
-    except (EnvelopeError, DocumentError) as error:
+    except ContractsError as error:
         raise CredentialError(
             error.message,
             reason="SCHEMA_UNKNOWN" if error.reason == "SCHEMA_UNKNOWN" else None,
