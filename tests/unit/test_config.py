@@ -60,7 +60,7 @@ def test_the_later_source_wins(tmp_path: Path) -> None:
 
 def test_lists_are_written_with_commas(tmp_path: Path) -> None:
     environment = {"LUOSHU_NODE__ROLES": "holder, auditor", "LUOSHU_PEER__LISTEN": "127.0.0.1:0"}
-    assert load(tmp_path, **environment).node.roles == ("holder", "auditor")
+    assert load(tmp_path, MINIMAL, None, **environment).node.roles == ("holder", "auditor")
     assert load(tmp_path, MINIMAL, {"node.roles": "auditor"}).node.roles == ("auditor",)
 
 
