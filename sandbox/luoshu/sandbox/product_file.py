@@ -87,9 +87,7 @@ class Source(_Strict):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        given = [
-            name for name in ("parquet", "csv", "duckdb", "postgres") if getattr(self, name)
-        ]
+        given = [name for name in ("parquet", "csv", "duckdb", "postgres") if getattr(self, name)]
         if len(given) != 1:
             raise ValueError("give exactly one of parquet, csv, duckdb, postgres")
         if (self.table is not None) != (given[0] in {"duckdb", "postgres"}):
@@ -260,7 +258,9 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else None
             if name is None or name in seen:
-                raise yaml.MarkedYAMLError(problem="a key is given twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem="a key is given twice", problem_mark=key.start_mark
+                )
             seen.add(name)
         return super().construct_mapping(node, deep)
 

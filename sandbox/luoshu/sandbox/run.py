@@ -23,6 +23,7 @@ from luoshu.sandbox.errors import (
     SandboxFailureError,
     SandboxUnavailableError,
 )
+from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.isolation.bwrap import BwrapIsolation
 from luoshu.sandbox.isolation.port import (
     Finding,
@@ -136,7 +137,13 @@ class Sandbox:
             products: Whose tables the SQL may name.
             rules: The contract's.
             sql: One SELECT statement, at most 64 KiB.
+
+        Raises:
+            ValueError: Two products have the same table name.
         """
+        names = [product.table_name for product in products]
+        if len(set(names)) != len(names):
+            raise ValueError("two products have the same table name; give each once")
         return Computation(self._isolation, products, rules, sql)
 
 
@@ -225,6 +232,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             SandboxFailureError: A worker died.
         """
         stage1 = self._workers["stage1"]
+        self._check_modes()
         try:
             await self._timed("start", self._ready(stage1))
         except SandboxFailureError:
@@ -251,6 +259,14 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         floor = max(floors[table].min_units for table in cells.tables)
         self._plan = VerifiedPlan(cells, cells.tables, max(floor, self.rules.min_units))
         return self._plan
+
+    def _check_modes(self) -> None:
+        modes = {self.rules.mode, *(product.release.mode for product in self.products)}
+        if unknown := sorted(modes - {"aggregate"}):
+            raise refuse(
+                Refusal.MODE,
+                f"The release mode {shown(unknown[0])} is not there yet; agree on `aggregate`.",
+            )
 
     def _refusal(self, answer: dict[str, object]) -> Exception:
         code, message = answer.get("code"), answer.get("message")
@@ -288,6 +304,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         withheld = [answer.get("withheld_groups"), answer.get("withheld_values")]
         job = {
             "type": "shape",
+            "keys": len(plan.cells.keys),
             "types": [str(kind) for kind in plan.cells.released_types],
             "rows": wire.encode_rows(released),
             "sql": self._stage2_sql,

@@ -188,7 +188,6 @@ class CellSchema:
         tables: Protected tables that the cells come from.
         keys: Type of each group key, in order.
         components: In order.
-        grouped: Whether there are group keys; without, there is exactly one cell.
     """
 
     tables: tuple[str, ...]
@@ -205,8 +204,15 @@ class CellSchema:
 
     @property
     def released_types(self) -> tuple[ValueType, ...]:
-        """Type of each place in a released cell's row: keys, then values without unit counts."""
-        return (*self.keys, *(component.type for component in self.components))
+        """Type of each place in a released cell's row: keys, then values without unit counts.
+
+        A count is BIGINT again, as analysts expect: DuckDB adds up counts as HUGEINT, but no
+        table has 2^63 rows.
+        """
+        return (
+            *self.keys,
+            *(c.type if c.kind is ComponentKind.SUM else BIGINT for c in self.components),
+        )
 
     def to_json(self) -> dict[str, object]:
         """The JSON form."""

@@ -97,7 +97,15 @@ class BwrapIsolation:
                 )
             ]
         spec = WorkerSpec("release", (), self._config.limits)
-        argv = [*self._wall(self._runtime, spec), "--", self._runtime.interpreter, "-I", "-S", "-c", ""]
+        argv = [
+            *self._wall(self._runtime, spec),
+            "--",
+            self._runtime.interpreter,
+            "-I",
+            "-S",
+            "-c",
+            "",
+        ]
         return try_bwrap(argv)
 
     def close(self) -> None:

@@ -23,7 +23,16 @@ from luoshu.sandbox.isolation.port import Mount
 _PROBE_SECONDS = 60
 _LIBRARY_ALIASES = ("/lib64", "/usr/lib", "/usr/lib64")
 _BOOT = "import sys; sys.path.append('/app'); from luoshu.sandbox.worker.{} import main; main()"
-_CODE_PARTS = ("guard", "release", "worker", "__init__.py", "engine.py", "errors.py", "schema.py", "wire.py")
+_CODE_PARTS = (
+    "guard",
+    "release",
+    "worker",
+    "__init__.py",
+    "engine.py",
+    "errors.py",
+    "schema.py",
+    "wire.py",
+)
 _HIDDEN = ("site-packages", "dist-packages", "test", "ensurepip", "idlelib", "lib2to3")
 _HASH_CHUNK = 1 << 20
 
@@ -87,11 +96,7 @@ class Runtime:
             mounts.append(Mount(Path(loader).resolve(), loader))
         return cls(
             mounts=tuple(mounts),
-            masked=tuple(
-                f"{library}/{name}"
-                for name in _HIDDEN
-                if (stdlib / name).is_dir()
-            ),
+            masked=tuple(f"{library}/{name}" for name in _HIDDEN if (stdlib / name).is_dir()),
             aliases=tuple((name, "/lib") for name in _LIBRARY_ALIASES),
             interpreter=f"/python/bin/{python}",
             engine=found["engine"],

@@ -15,6 +15,7 @@ from luoshu.sandbox import wire
 
 Message: TypeAlias = "dict[str, object]"
 MAX_JOB_BYTES = 256 << 20
+MAX_CELLS = 1_000_000
 
 
 class Channel:
