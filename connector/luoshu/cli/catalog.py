@@ -73,17 +73,39 @@ def title(product: Product) -> str:
 
 
 def _print(product: Product) -> None:
-    summary = product.summary()
-    print_fields({name: value for name, value in summary.items() if name in _SHOWN})
+    entry = product.entry
+    print_fields(
+        {
+            "product": entry.id,
+            "version": entry.version,
+            "holder": entry.issuer,
+            "title": title(product),
+            "description": " / ".join(filter(None, (entry.description.en, entry.description.zh))),
+            "classification": f"{entry.classification.level}, personal information: "
+            f"{entry.classification.personal_information}",
+            "protects": entry.privacy_unit,
+            "releases": f"{entry.release.mode}, groups of at least {entry.release.min_units}",
+            "valid until": entry.valid_until,
+        }
+    )
     typer.echo("\nColumns")
     print_table(
         ("column", "type", "use"),
-        [(column.name, column.type, ", ".join(column.use)) for column in product.columns],
+        [(column.name, column.type, ", ".join(column.use)) for column in entry.columns],
         "none",
     )
     typer.echo("\nOffers")
-    for offer in summary["offers"]:  # type: ignore[attr-defined]
-        print_fields(offer)
-
-
-_SHOWN = ("id", "version", "issuer", "title", "description", "privacy_unit", "valid_until")
+    print_table(
+        ("offer", "purposes", "uses", "until", "answer"),
+        [
+            (
+                offer.id,
+                ", ".join(sorted(offer.terms.purposes or ("any",))),
+                offer.terms.uses or "any number",
+                offer.terms.not_after or "open",
+                offer.answer,
+            )
+            for offer in entry.offers
+        ],
+        "none",
+    )

@@ -223,4 +223,3 @@ def _print(contract: Contract) -> None:
     print_fields(summary)
     typer.echo("\nTerms")
     print_fields(terms if isinstance(terms, dict) else {})
-

@@ -30,18 +30,15 @@ def init(
         typer.Option(help="host:port to listen on for other nodes, if not --endpoint itself."),
     ] = None,
     user_listen: Annotated[
-        str, typer.Option(help="host:port to listen on for the node's own users.")
-    ] = "127.0.0.1:7401",
+        str | None, typer.Option(help="host:port to listen on for the node's own users.")
+    ] = None,
     jurisdiction: Annotated[str, typer.Option(help="Law it is under, ISO 3166.")] = "CN",
     title_en: Annotated[str, typer.Option(help="Name for people, English.")] = "",
     title_zh: Annotated[str, typer.Option(help="Name for people, Chinese.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Make a node's keys, node.toml and the request that the operator approves."""
-    from luoshu.connector.config import FILE_NAME
-    from luoshu.connector.config_reference import node_toml
     from luoshu.connector.membership.node_files import init_node
-    from luoshu.contracts import ids
     from luoshu.contracts.localized import LocalizedText
     from luoshu.contracts.membership import Role
 
@@ -52,24 +49,12 @@ def init(
         display_name=LocalizedText(title_en, title_zh) if title_en or title_zh else None,
         roles=[Role(each.value) for each in role],
         jurisdiction=jurisdiction,
-        peer_endpoint=endpoint,
+        peer_listen=listen or endpoint,
+        peer_advertise=endpoint if listen else None,
+        user_listen=user_listen,
         now=utc_now(),
     )
-    settings = directory / FILE_NAME
-    if not settings.exists():
-        peer = {"peer.listen": listen or endpoint, "peer.advertise": endpoint if listen else None}
-        settings.write_text(
-            node_toml(
-                {
-                    "node.participant": ids.participant_id(space, name),
-                    "node.roles": [each.value for each in role],
-                    "user.listen": user_listen,
-                    **{key: value for key, value in peer.items() if value},
-                }
-            ),
-            encoding="utf-8",
-        )
-    facts = {"node": str(directory), "settings": str(settings), "request": str(request)}
+    facts = {"node": str(directory), "request": str(request)}
     print_result(facts, as_json, lambda: print_fields(facts))
     if not as_json:
         note(f"Send {request} to the operator, who runs `luoshu space approve`.")

@@ -59,9 +59,7 @@ def approve(
     from luoshu.contracts.membership import Role
 
     roles = None if role is None else [Role(each.value) for each in role]
-    credential = approve_request(
-        space, request, grant, now=utc_now(), roles=roles, replace=replace
-    )
+    credential = approve_request(space, request, grant, now=utc_now(), roles=roles, replace=replace)
     facts = {
         "participant": credential.participant_id,
         "roles": [each.value for each in credential.roles],

@@ -24,8 +24,9 @@ def add(
     out: Annotated[Path, typer.Option(help="Write the user's profile to this new directory.")],
     address: Annotated[
         str | None,
-        typer.Option(help="host:port of the node's user API, as the user dials it; default: as "
-                     "configured."),
+        typer.Option(
+            help="host:port of the node's user API, as the user dials it; default: as configured."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

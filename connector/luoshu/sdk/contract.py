@@ -16,8 +16,7 @@ from uuid import uuid4
 
 from luoshu.contracts import ids
 from luoshu.contracts.canonical import JsonValue, canonicalize
-from luoshu.contracts.contract.event import SequencedEvent
-from luoshu.contracts.contract.state import ContractState, fold
+from luoshu.contracts.contract import ContractState, SequencedEvent, fold
 from luoshu.contracts.envelope import Envelope
 from luoshu.contracts.errors import ContractsError
 from luoshu.contracts.keys import KeyUse, PublicKey, SigningKey
@@ -72,14 +71,18 @@ class _Folded:
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """The events keys of a contract's two parties, each while its credential is valid."""
+    """The events keys of a contract's two parties, as their present credentials list them.
+
+    A renewed credential begins later than events that it still vouches for: it lists
+    past keys so that what they signed stays verifiable. So only its end counts here.
+    """
 
     members: dict[str, MembershipCredential] = field(default_factory=dict)
 
     def event_keys(self, participant_id: str, at: dt.datetime) -> tuple[PublicKey, ...]:
         """Keys that could sign events of a participant at a time."""
         member = self.members.get(participant_id)
-        if member is None or not member.is_valid_at(at):
+        if member is None or at >= member.not_after:
             return ()
         return member.keys_for(KeyUse.EVENTS)
 
@@ -145,7 +148,7 @@ class Contract:
     @property
     def reason(self) -> str:
         """Why the last step was taken, in its author's words; may be empty."""
-        return self._folded.state.reason or ""
+        return self._folded.state.reason
 
     def summary(self) -> dict[str, JsonValue]:
         """Plain facts, as the CLI prints them."""

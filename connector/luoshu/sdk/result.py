@@ -74,7 +74,7 @@ class Result:
             MissingDependencyError: pandas isn't installed.
         """
         try:
-            import pandas  # noqa: F401, ICN001, PLC0415
+            import pandas  # noqa: F401, PLC0415
         except ImportError as error:
             raise MissingDependencyError("to_pandas() needs pandas.") from error
         frame: pd.DataFrame = self.table.to_pandas()

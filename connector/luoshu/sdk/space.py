@@ -22,8 +22,6 @@ from luoshu.contracts.terms import Terms
 from luoshu.sdk.contract import Actor, Contract
 from luoshu.sdk.errors import (
     DeadlineError,
-    InvalidRequestError,
-    NotFoundError,
     ProfileError,
     VerificationError,
 )
@@ -118,9 +116,7 @@ class DataSpace:
         self._trust = profile.trust
         member = self._own_credential()
         try:
-            user = open_user_credential(
-                profile.user_credential, member.keys_for(KeyUse.EVENTS)
-            )
+            user = open_user_credential(profile.user_credential, member.keys_for(KeyUse.EVENTS))
         except ContractsError as error:
             raise ProfileError(
                 f"The profile's user credential is not of this node: {error}"
@@ -270,9 +266,11 @@ class DataSpace:
             or contract.provider != product.issuer
             or contract.consumer != self.participant_id
             or contract.signed_state.offer_id != chosen.id
+            or contract.signed_state.entry != product.digest
         ):
             raise VerificationError(
-                "The node made another contract than the one asked for.",
+                "The node made another contract than the one asked for, or of another version "
+                "of the product's entry.",
                 reason="CONTRACT_INVALID",
             )
         try:
@@ -297,7 +295,7 @@ class DataSpace:
         """
         return self._client.list_contracts(state)
 
-    # Offer (holders)
+    # Holders
 
     def publish(self, product: str, offers: JsonValue) -> Published:
         """Publishes a prepared product with offers.
@@ -320,7 +318,7 @@ class DataSpace:
         """Products prepared on the own node."""
         return self._client.list_products()
 
-    # Govern (operators)
+    # Operators
 
     def members(self) -> tuple[MembershipCredential, ...]:
         """Members of the space, each credential verified.
@@ -338,9 +336,7 @@ class DataSpace:
 
     def _verified(self, credential: bytes) -> MembershipCredential:
         try:
-            return verify_credential(
-                Envelope.from_bytes(credential), self._trust, self._clock()
-            )
+            return verify_credential(Envelope.from_bytes(credential), self._trust, self._clock())
         except ContractsError as error:
             raise VerificationError(
                 f"A membership credential doesn't verify: {error}",

@@ -70,9 +70,7 @@ class Wish:
     def _constraints(self) -> tuple[Constraint, ...]:
         wished: list[Constraint] = []
         if self.purposes is not None:
-            wished.append(
-                Constraint(LeftOperand.PURPOSE, Operator.IS_ANY_OF, tuple(self.purposes))
-            )
+            wished.append(Constraint(LeftOperand.PURPOSE, Operator.IS_ANY_OF, tuple(self.purposes)))
         if self.not_before is not None:
             wished.append(_time(Operator.GTEQ, self.not_before))
         if self.not_after is not None:
