@@ -415,9 +415,7 @@ class SpaceSimulator(
     def PublishProduct(self, request, context):
         self._refuse("PublishProduct", context)
         self.published.append((request.product, parse_object(request.offers)))
-        return catalog_pb2.PublishProductResponse(
-            product_id=self.entry.id, version=2, log_index=7
-        )
+        return catalog_pb2.PublishProductResponse(product_id=self.entry.id, version=2, log_index=7)
 
     def WithdrawProduct(self, request, context):
         return catalog_pb2.WithdrawProductResponse(log_index=8)
@@ -558,9 +556,7 @@ class SpaceSimulator(
         proof = compute_pb2.FetchResultResponse(
             proof=compute_pb2.Proof(
                 receipt=receipt.to_bytes(),
-                holder_credential=self.tampering.holder_credential(
-                    self.holder.envelope.to_bytes()
-                ),
+                holder_credential=self.tampering.holder_credential(self.holder.envelope.to_bytes()),
             )
         )
         if self.tampering.proof_first:

@@ -107,12 +107,13 @@ class PeerClients:
             identity: What this node shows.
             directory: Endpoints and this node's own credential.
             clock: To check this node's certificate by.
-            on_introduced: Learns and verifies what a peer answered to an introduction.
+            on_introduced: Learns and verifies what a peer answered to an introduction; may
+                be set later, before the first call.
         """
         self._identity = identity
         self._directory = directory
         self._clock = clock
-        self._on_introduced = on_introduced
+        self.on_introduced = on_introduced
         self._links: dict[tuple[str, str], _Link] = {}
 
     async def close(self) -> None:
@@ -318,8 +319,8 @@ class PeerClients:
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, link.peer) from error
         introduction = Introduction(answer.membership_credential, answer.status_list_envelope)
-        if self._on_introduced is not None:
-            await self._on_introduced(link.peer, introduction)
+        if self.on_introduced is not None:
+            await self.on_introduced(link.peer, introduction)
         link.introduced = True
         return introduction
 
