@@ -155,8 +155,7 @@ async def _run(
     mounts = (Mount(path, "/source/data"), Mount(work_dir, "/out", writable=True))
     worker = await isolation.start(WorkerSpec("prepare", mounts, limits))
     try:
-        if await worker.receive() != {"type": "ready"}:
-            raise WorkerError("it did not start")
+        await worker.receive()  # ready
     except WorkerError:
         await worker.stop()
         findings = await asyncio.to_thread(isolation.check)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from luoshu.contracts.canonical import CanonicalError, JsonObject, canonicalize, parse_object
+from luoshu.contracts.canonical import JsonObject, canonicalize, parse_object
+from luoshu.contracts.errors import CanonicalError
 from luoshu.sandbox.errors import PreparationError
 from luoshu.sandbox.schema import (
     ColumnSchema,
@@ -28,6 +29,7 @@ MANIFEST = "manifest.json"
 PREPARED = "prepared.duckdb"
 SCHEMA = "luoshu/prepared/v1"
 _CHUNK = 1 << 20
+_MAX_MANIFEST = 16 << 20
 _FIELDS = (
     "schema",
     "product",
@@ -172,35 +174,43 @@ class PreparedProduct:
                 f"{out_dir} holds no prepared product ({error.strerror}): prepare it again."
             ) from None
         try:
-            fields: dict[str, Any] = parse_object(data, max_bytes=16 << 20)
-            if fields.get("schema") != SCHEMA:
-                raise SchemaError(f"this version reads {SCHEMA}")
-            exact_fields(fields, *_FIELDS)
-            release = exact_fields(fields["release"], "mode", "min_units")
-            product = cls(
-                id=checked_name(fields["product"]),
-                table_name=checked_name(fields["table"]),
-                path=out_dir / PREPARED,
-                digest=f"sha256:{hashlib.sha256(data).hexdigest()}",
-                product_digest=checked_name(fields["product_digest"]),
-                source_digest=checked_name(fields["source_digest"]),
-                engine=checked_name(fields["engine"]),
-                columns=tuple(PreparedColumn.from_json(column) for column in fields["columns"]),
-                privacy_unit=checked_name(fields["privacy_unit"]),
-                units=_count(fields["units"]),
-                rows=_count(fields["rows"]),
-                release=ReleaseFloor(checked_name(release["mode"]), _count(release["min_units"])),
-                notes=_texts(fields["notes"]) or (),
-            )
-        except (CanonicalError, SchemaError, TypeError) as error:
+            product, expected = cls._read(data, out_dir)
+        except (CanonicalError, SchemaError) as error:
             raise PreparationError(
                 f"{out_dir / MANIFEST} can't be read ({error}): prepare the product again."
             ) from None
-        if prepared_digest != fields["prepared_digest"]:
+        if prepared_digest != expected:
             raise PreparationError(
                 f"{product.path} was altered since it was prepared: prepare the product again."
             )
         return product
+
+    @classmethod
+    def _read(cls, data: bytes, out_dir: Path) -> tuple[Self, str]:
+        fields = parse_object(data, max_bytes=_MAX_MANIFEST)
+        if fields.get("schema") != SCHEMA:
+            raise SchemaError(f"this version reads {SCHEMA}")
+        exact_fields(fields, *_FIELDS)
+        release = exact_fields(fields["release"], "mode", "min_units")
+        columns = fields["columns"]
+        if not isinstance(columns, list):
+            raise SchemaError("columns must be a list")
+        product = cls(
+            id=checked_name(fields["product"]),
+            table_name=checked_name(fields["table"]),
+            path=out_dir / PREPARED,
+            digest=f"sha256:{hashlib.sha256(data).hexdigest()}",
+            product_digest=checked_name(fields["product_digest"]),
+            source_digest=checked_name(fields["source_digest"]),
+            engine=checked_name(fields["engine"]),
+            columns=tuple(PreparedColumn.from_json(column) for column in columns),
+            privacy_unit=checked_name(fields["privacy_unit"]),
+            units=_count(fields["units"]),
+            rows=_count(fields["rows"]),
+            release=ReleaseFloor(checked_name(release["mode"]), _count(release["min_units"])),
+            notes=_texts(fields["notes"]) or (),
+        )
+        return product, checked_name(fields["prepared_digest"])
 
 
 def write_manifest(out_dir: Path, fields: JsonObject) -> None:

@@ -63,7 +63,7 @@ def _one_select(connection: engine.Connection, sql: str) -> Node:
     size = len(sql.encode("utf-8", "replace"))
     if size > MAX_SQL_BYTES:
         raise refuse(Refusal.SIZE, f"The SQL is longer than {MAX_SQL_BYTES >> 10} KiB; shorten it.")
-    if "\0" in sql or not sql.isprintable() and any(_is_odd(char) for char in sql):
+    if "\0" in sql or (not sql.isprintable() and any(_is_odd(char) for char in sql)):
         raise QueryError("The SQL holds a control character; remove it.")
     try:
         document = engine.parse(connection, sql)

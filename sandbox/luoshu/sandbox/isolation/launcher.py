@@ -82,8 +82,11 @@ class Launcher:
 
     def _start(self, request: dict[str, object], descriptors: list[int]) -> None:
         worker, argv, limits = request["id"], request["argv"], request["limits"]
-        assert isinstance(worker, int) and isinstance(argv, list) and isinstance(limits, dict)  # noqa: S101, PT018
-        pid = os.fork()
+        assert isinstance(worker, int) and isinstance(argv, list) and isinstance(limits, dict)  # noqa: S101
+        try:
+            pid = os.fork()
+        except OSError:
+            return  # the worker's pipes close, which tells the connector
         if pid == 0:
             _become_worker(argv, limits, descriptors)
         self._pids[worker] = pid

@@ -152,20 +152,24 @@ class WorkerProcess:
         except wire.WireError as error:
             raise WorkerError(f"the worker's answer was dropped: {error}") from None
 
+    def kill(self) -> None:
+        """See the port."""
+        try:
+            self._launcher.stop(self._id)
+        except SandboxUnavailableError:
+            return  # the launcher has ended, and its workers with it
+
     async def stop(self) -> WorkerEnd:
         """See the port."""
         if self._end is None:
-            try:
-                self._launcher.stop(self._id)
-                status = (await self._status_task).decode()
-            except SandboxUnavailableError:
-                status = "the launcher ended"
+            self.kill()
+            status = (await self._status_task).decode()
             if not self._input.is_closing():
                 self._input.abort()
-            self._output_transport.close()
+            for transport in (self._output_transport, self._log_transport, self._status_transport):
+                transport.close()
             self._log_task.cancel()
-            self._log_transport.close()
-            self._status_transport.close()
+            await asyncio.sleep(0)  # transports close their descriptors on the loop's next turn
             text = self._log.decode("utf-8", "backslashreplace")
             self._end = WorkerEnd(status or "not started", text)
         return self._end

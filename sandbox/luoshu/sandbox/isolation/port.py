@@ -130,6 +130,9 @@ class Worker(Protocol):
             WorkerError: It has ended, or sent what is not a frame within its limit.
         """
 
+    def kill(self) -> None:
+        """Kills it if it still runs, without waiting; again is harmless."""
+
     async def stop(self) -> WorkerEnd:
         """Kills it if it still runs, and waits until it is gone; again is harmless."""
 

@@ -62,7 +62,7 @@ class Runtime:
         Raises:
             SandboxUnavailableError: The probe failed; says how.
         """
-        probe = subprocess.run(  # noqa: S603 - our own interpreter and module
+        probe = subprocess.run(
             [sys.executable, "-I", "-m", "luoshu.sandbox.isolation.probe"],
             capture_output=True,
             check=False,

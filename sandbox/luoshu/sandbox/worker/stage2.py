@@ -35,7 +35,7 @@ def _load(
     if rows:
         lists = ", ".join(f"unnest(?::{kind}[])" for kind in types)
         connection.execute(
-            f"INSERT INTO cells SELECT {lists}",  # noqa: S608 - names of our own types only
+            f"INSERT INTO cells SELECT {lists}",
             [list(column) for column in zip(*rows, strict=True)],
         )
 
