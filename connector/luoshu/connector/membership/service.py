@@ -198,6 +198,7 @@ class MembershipService:
                 "CREDENTIAL_INVALID", "The credential doesn't list the TLS key of the connection."
             )
         await self.learn(credential)
+        self._refuse_superseded(claimed)
         held = self._directory.status
         return Introduction(
             credential=self._directory.own_credential(),
@@ -382,6 +383,15 @@ class MembershipService:
         except ContractsError as error:
             raise NodeError.from_reason(error) from error
         return KnownCredential(credential, envelope)
+
+    def _refuse_superseded(self, claimed: MembershipCredential) -> None:
+        valid = self._directory.credential_at(claimed.participant_id, self._clock.now())
+        if valid is not None and valid.credential.serial > claimed.serial:
+            raise NodeError(
+                "CREDENTIAL_INVALID",
+                f"A newer credential of {claimed.participant_id} is in force: serial "
+                f"{valid.credential.serial}, not {claimed.serial}.",
+            )
 
     async def _record(self, envelope: Envelope, credential: MembershipCredential) -> None:
         data = credential_entry(envelope)
