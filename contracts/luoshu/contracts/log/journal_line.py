@@ -24,19 +24,34 @@ MAX_LINE_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One entry of a line: parsed, with the leaf that it must have.
+    """One entry with the bytes that its leaf commits to.
 
     Attributes:
         entry: The entry in its place.
-        leaf: The leaf's bytes.
+        body: The canonical bytes of its body.
     """
 
     entry: Entry
-    leaf: bytes
+    body: bytes
+
+    @classmethod
+    def of(cls, entry: Entry) -> JournalEntry:
+        """Writes the entry's body out.
+
+        Raises:
+            LogFormatError: More than 1 MiB.
+            CanonicalError: It holds what canonical JSON can't.
+        """
+        return cls(entry, entry.body.to_bytes())
+
+    @property
+    def leaf(self) -> bytes:
+        """The leaf's bytes, as published."""
+        return leaf_bytes(self.body, self.entry.salt)
 
 
-def encode_line(entries: Sequence[Entry]) -> bytes:
-    """Write one commit's line.
+def encode_line(entries: Sequence[JournalEntry]) -> bytes:
+    """Writes one commit's line, with its newline.
 
     Args:
         entries: The commit's entries, with consecutive indices.
@@ -44,28 +59,31 @@ def encode_line(entries: Sequence[Entry]) -> bytes:
     Raises:
         LogFormatError: No entries, a gap between them, or more than 16 MiB.
     """
-    if not entries or any(e.index != entries[0].index + i for i, e in enumerate(entries)):
+    if not entries:
+        raise LogFormatError("a commit has entries")
+    first = entries[0].entry.index
+    if any(each.entry.index != first + i for i, each in enumerate(entries)):
         raise LogFormatError("a commit has entries with consecutive indices")
     # Put together by hand, bodies being canonical already: keys in RFC 8785 order.
     parts = [
-        b'{"body":%b,"salt":"%b"}' % (entry.body.to_bytes(), encode_base64(entry.salt).encode())
-        for entry in entries
+        b'{"body":%b,"salt":"%b"}' % (each.body, encode_base64(each.entry.salt).encode())
+        for each in entries
     ]
-    line = b'{"entries":[%b],"first":%d}\n' % (b",".join(parts), entries[0].index)
+    line = b'{"entries":[%b],"first":%d}\n' % (b",".join(parts), first)
     if len(line) > MAX_LINE_BYTES:
         raise LogFormatError(f"a commit has at most {MAX_LINE_BYTES} bytes")
     return line
 
 
 def decode_line(line: bytes) -> list[JournalEntry]:
-    """Read one commit's line.
+    """Reads one commit's line.
 
     Args:
         line: With its newline.
 
     Raises:
         LogFormatError: It isn't exactly what `encode_line` writes.
-        CanonicalError: It is no strict JSON object.
+        ContractsError: It is no strict JSON object, or an entry's time is none.
     """
     if not line.endswith(b"\n"):
         raise LogFormatError("the journal's line is cut short")
@@ -75,9 +93,7 @@ def decode_line(line: bytes) -> list[JournalEntry]:
         raise LogFormatError("the journal's line has no entries")
     if set(payload) != {"first", "entries"} or not items or first < 0:
         raise LogFormatError("the journal's line has other keys than it should")
-    if canonicalize(payload) + b"\n" != line:
-        raise LogFormatError("the journal's line is not canonical JSON")
-    result = []
+    entries = []
     for position, item in enumerate(items):
         if not isinstance(item, dict) or set(item) != {"body", "salt"}:
             raise LogFormatError("an entry of the journal has a body and a salt")
@@ -85,9 +101,10 @@ def decode_line(line: bytes) -> list[JournalEntry]:
         if not isinstance(body, dict) or not isinstance(salt, str):
             raise LogFormatError("an entry of the journal has a body and a salt")
         entry = Entry(first + position, EntryBody.from_payload(body), _decode_salt(salt))
-        # The line is canonical, so this is the very body that was committed to.
-        result.append(JournalEntry(entry, leaf_bytes(canonicalize(body), entry.salt)))
-    return result
+        entries.append(JournalEntry(entry, canonicalize(body)))
+    if encode_line(entries) != line:
+        raise LogFormatError("the journal's line is not canonical JSON")
+    return entries
 
 
 def _decode_salt(text: str) -> bytes:

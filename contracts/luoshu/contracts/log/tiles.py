@@ -147,7 +147,7 @@ def encode_bundle(entries: Sequence[bytes]) -> bytes:
     """Write an entry bundle."""
     if not 1 <= len(entries) <= TILE_WIDTH:
         raise LogFormatError("an entry bundle holds 1 to 256 entries")
-    parts = []
+    parts: list[bytes] = []
     for entry in entries:
         if len(entry) > MAX_ENTRY_BYTES:
             raise LogFormatError(f"an entry has at most {MAX_ENTRY_BYTES} bytes")
