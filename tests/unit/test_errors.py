@@ -1,15 +1,28 @@
 """The error catalogue: complete, without doubles, each text with a next step."""
 
+import ast
 import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import grpc
 import pytest
 
+from luoshu.connector import errors
 from luoshu.connector.errors import CATALOGUE, NodeError, lookup
 from luoshu.contracts.errors import REASONS, TransitionError
+from luoshu.sandbox.errors import (
+    FAILURE_TEXT,
+    GuardRefusalError,
+    PreparationError,
+    ProductFileError,
+    QueryError,
+    SandboxError,
+    SandboxFailureError,
+    SandboxUnavailableError,
+)
 
 PROMISED = {
     "INVALID_ARGUMENT": {"MALFORMED_MESSAGE", "MESSAGE_TOO_LARGE", "QUERY_INVALID"},
@@ -107,8 +120,6 @@ def test_no_two_reasons_share_a_text() -> None:
 
 
 def test_no_reason_is_written_twice() -> None:
-    from luoshu.connector import errors
-
     assert len(errors._ROWS) == len(CATALOGUE)
 
 
@@ -145,6 +156,40 @@ def test_an_unexpected_error_shows_only_its_incident_id() -> None:
     assert error.incident == "inc-000000000001"
     assert "age" not in error.public + error.private
     assert isinstance(error.__cause__, ValueError)
+
+
+def test_a_sandbox_failure_is_the_constant_text_and_its_cause_stays_private() -> None:
+    error = NodeError.from_reason(SandboxFailureError("worker: signal SIGKILL"))
+    assert (error.reason, error.public) == ("QUERY_FAILED", FAILURE_TEXT)
+    assert "SIGKILL" in error.private
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ProductFileError("x: unknown key."),
+        PreparationError("A unit is NULL."),
+        QueryError("No column zip."),
+        SandboxUnavailableError("There is no bubblewrap."),
+        GuardRefusalError("GUARD_RAW_ROWS", "SELECT * returns rows."),
+    ],
+)
+def test_every_sandbox_error_is_catalogued(error: SandboxError) -> None:
+    carried = NodeError.from_reason(error)
+    assert carried.reason == error.code
+    assert carried.public.startswith(str(error))
+
+
+def test_every_reason_that_the_node_raises_is_catalogued() -> None:
+    raised: dict[str, str] = {}
+    for file in Path(errors.__file__).parent.rglob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text())):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "NodeError":
+                reason = call.args[0] if call.args else None
+                if isinstance(reason, ast.Constant) and isinstance(reason.value, str):
+                    raised[reason.value] = file.name
+    assert "CONFIGURATION_INVALID" in raised
+    assert {reason: file for reason, file in raised.items() if lookup(reason) is None} == {}
 
 
 def test_guard_codes_go_by_their_prefix() -> None:

@@ -108,6 +108,14 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
         "产品文件无效。",
         "请更正所指出的键；键的说明见 docs/product-file.md。",
     ),
+    (
+        "PREPARATION_FAILED",
+        "INVALID_ARGUMENT",
+        "The data can't be prepared as the product file says.",
+        "Correct the data or the product file, then prepare the product again.",
+        "数据无法按产品文件的说明进行准备。",
+        "请更正数据或产品文件，然后重新准备该产品。",
+    ),
     # Who is calling.
     (
         "CREDENTIAL_MISSING",
@@ -335,9 +343,17 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
         "QUERY_FAILED",
         "INTERNAL",
         "The query failed while it ran.",
-        "Simplify the query, or ask the holder, who can reproduce it with `luoshu sandbox run`.",
+        "Simplify it or narrow its filters; the data holder can look up the cause.",
         "查询在运行时失败。",
-        "请简化查询，或联系持有方使用 `luoshu sandbox run` 复现。",
+        "请简化查询或缩小过滤条件；数据持有方可以查明原因。",
+    ),
+    (
+        "RESULT_GONE",
+        "FAILED_PRECONDITION",
+        "The result was released, but this node no longer keeps it.",
+        "Submit a new request to compute it again; the receipt of the old one stays valid.",
+        "结果已经发布，但本节点不再保存。",
+        "请提交新的请求重新计算；原有收据仍然有效。",
     ),
     (
         "CANCELLED",
@@ -592,7 +608,7 @@ class NodeError(Exception):
         carried = cls(
             reason,
             public,
-            private=_text_of(error, "private") or "",
+            private=_text_of(error, "private") or _text_of(error, "detail") or "",
             metadata=metadata,
             incident_id=incident_id,
         )
