@@ -33,7 +33,7 @@ __all__ = [
     "ProductShelf",
     "Published",
     "PublishedEntry",
-    "published_entry",
+    "SignedEntries",
 ]
 
 
@@ -282,19 +282,31 @@ class ProductService:
         await self._ledger.commit(command)
 
 
-def published_entry(connection: sa.Connection, product_id: str) -> PublishedEntry | None:
-    """Returns the newest entry that this node signed for a product, or None.
+class SignedEntries:
+    """What this node signed, for use inside a transaction or a read."""
 
-    For use inside a transaction or a read; whether it is visible and valid, the caller
-    checks.
-    """
-    head = _head(connection, product_id)
-    if head is None or head.digest is None:
-        return None
-    if head.withdrawn:
-        return PublishedEntry(None, head.digest, withdrawn=True)
-    payload = unverified_payload(Envelope.from_bytes(head.envelope))
-    return PublishedEntry(CatalogEntry.from_payload(payload), head.digest, withdrawn=False)
+    def published_entry(self, connection: sa.Connection, product_id: str) -> PublishedEntry | None:
+        """Returns the newest entry that this node signed for a product, or None.
+
+        Whether it is visible and valid, the caller checks.
+        """
+        head = _head(connection, product_id)
+        if head is None or head.digest is None:
+            return None
+        if head.withdrawn:
+            return PublishedEntry(None, head.digest, withdrawn=True)
+        return PublishedEntry(_entry(head.envelope), head.digest, withdrawn=False)
+
+    def entry_by_digest(self, connection: sa.Connection, digest: str) -> CatalogEntry | None:
+        """Returns an entry that this node signed at any time, or None."""
+        envelope = connection.scalar(
+            sa.select(tables.signed.c.envelope).where(tables.signed.c.digest == digest)
+        )
+        return None if envelope is None else _entry(bytes(envelope))
+
+
+def _entry(envelope: bytes) -> CatalogEntry:
+    return CatalogEntry.from_payload(unverified_payload(Envelope.from_bytes(envelope)))
 
 
 def _head(connection: sa.Connection, product_id: str) -> _Head | None:

@@ -42,8 +42,8 @@ class CatalogProjection:
     name = "catalog"
     version = 1
 
-    def reset(self, connection: sa.Connection) -> None:
-        """Empties the tables, before they are built again from the first entry."""
+    def clear(self, connection: sa.Connection) -> None:
+        """Empties its tables, before they are built again from the first entry."""
         for table in (
             tables.entries,
             tables.audience,
@@ -51,6 +51,7 @@ class CatalogProjection:
             tables.listing,
             tables.products,
             tables.seen,
+            tables.signed,
         ):
             connection.execute(sa.delete(table))
         connection.execute(
@@ -215,3 +216,12 @@ def _signed(connection: sa.Connection, data: JsonObject) -> None:
             confirmed=False,
         )
     )
+    if data["change"] == "signed":
+        connection.execute(
+            sa.insert(tables.signed).values(
+                digest=envelope.digest,
+                product_id=data["product_id"],
+                version=document["version"],
+                envelope=envelope.to_bytes(),
+            )
+        )

@@ -226,13 +226,18 @@ class CatalogService:
             NodeError: MALFORMED_MESSAGE: not a cursor.
         """
         after = parse_cursor(cursor)
-        async with self._ledger.subscribe() as news:
-            while True:
-                changes, after, drained = await self._changes(caller, after)
-                for change in changes:
-                    yield change
-                if drained:
-                    await news.wait()
+        committed = self._ledger.size
+        drained = False
+        while not drained:
+            changes, after, drained = await self._changes(caller, after)
+            for change in changes:
+                yield change
+        async for entry in self._ledger.subscribe(committed):
+            if entry.index <= after or entry.body.kind != EntryKind.CATALOG:
+                continue
+            changes, after, _ = await self._changes(caller, after)
+            for change in changes:
+                yield change
 
     async def _changes(self, caller: str, after: int) -> tuple[list[CatalogChange], int, bool]:
         """Returns visible changes, the last log index looked at, and whether that was all."""

@@ -18,6 +18,7 @@ __all__ = [
     "listing",
     "products",
     "seen",
+    "signed",
 ]
 
 entries = sa.Table(
@@ -88,4 +89,14 @@ seen = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("digest", sa.String, nullable=False),
     comment="Newest version of each entry that this node was ever shown.",
+)
+
+signed = sa.Table(
+    "catalog_signed",
+    METADATA,
+    sa.Column("digest", sa.String, primary_key=True),
+    sa.Column("product_id", sa.String, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("envelope", sa.LargeBinary, nullable=False),
+    comment="Every entry that this node signed: contracts outlive the versions they rest on.",
 )

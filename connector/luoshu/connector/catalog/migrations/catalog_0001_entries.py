@@ -80,6 +80,14 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("product_id", name=op.f("pk_catalog_seen")),
     )
+    op.create_table(
+        "catalog_signed",
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("product_id", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("envelope", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_catalog_signed")),
+    )
     # Its row ids are log indexes: newest first is the order that it is read in. It holds terms
     # only, no texts. The token characters are those that no text produces.
     op.execute(
