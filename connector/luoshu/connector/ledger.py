@@ -47,7 +47,6 @@ from luoshu.contracts.log.checkpoint import Checkpoint, open_checkpoint, sign_ch
 from luoshu.contracts.log.entry import SALT_SIZE, Entry, EntryBody
 from luoshu.contracts.log.errors import MerkleError
 from luoshu.contracts.log.journal_line import JournalEntry
-from luoshu.contracts.log.merkle import hash_leaf
 from luoshu.contracts.log.note import MAX_NOTE_BYTES, NoteVerifier
 from luoshu.contracts.log.receipt import Receipt
 from luoshu.contracts.times import to_milliseconds
@@ -229,7 +228,7 @@ class Ledger:
             published.size if published else 0, anchor[1] if anchor is not None else 0
         )
         tree = LogTree(
-            lambda first, count: [hash_leaf(each.leaf) for each in journal.read(first, count)],
+            lambda first, count: [each.leaf for each in journal.read(first, count)],
             tile_reader(directory),
         )
         times = [_BEGINNING]
@@ -238,7 +237,7 @@ class Ledger:
             if each.entry.body.time < times[0]:
                 raise corrupt("time runs backwards", each.entry.index, offset)
             times[0] = each.entry.body.time
-            tree.append([hash_leaf(each.leaf)])
+            tree.append([each.leaf])
 
         journal = Journal.open(directory, acknowledged=acknowledged, visit=visit, files=files)
         try:
@@ -254,7 +253,7 @@ class Ledger:
                 entropy=entropy,
                 journal=journal,
                 tree=tree,
-                publisher=Publisher(directory, journal, tree, files, publish_interval),
+                publisher=Publisher(directory, tree, files, publish_interval),
                 last_time=times[0],
             )
             caught_up = ledger._catch_up()
@@ -446,7 +445,7 @@ class Ledger:
             self._journal.append([each.commit for each in done if each.commit is not None])
             # It has happened. From here on nothing may be reported as not done.
             self._last_time = recorded[-1].entry.body.time
-            self._tree.append([hash_leaf(each.leaf) for each in recorded])
+            self._tree.append([each.leaf for each in recorded])
             state = _State(self._tree.size, self._sign())
             try:
                 self._projections.advance(connection, state.size, self._tree.root())

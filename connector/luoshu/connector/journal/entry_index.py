@@ -13,6 +13,8 @@ from luoshu.contracts.times import format_time, parse_time
 
 MAX_PAGE = 1000
 
+_INSERT = insert(log_entry)
+
 
 @dataclass(frozen=True, slots=True)
 class EntrySummary:
@@ -40,12 +42,13 @@ class EntryIndex:
     def apply(self, connection: Connection, entry: Entry) -> None:
         """See `Projection.apply`."""
         connection.execute(
-            insert(log_entry).values(
-                entry_index=entry.index,
-                kind=entry.body.kind,
-                time=format_time(entry.body.time),
-                contract_id=entry.body.contract_id,
-            )
+            _INSERT,
+            {
+                "entry_index": entry.index,
+                "kind": entry.body.kind,
+                "time": format_time(entry.body.time),
+                "contract_id": entry.body.contract_id,
+            },
         )
 
     def clear(self, connection: Connection) -> None:

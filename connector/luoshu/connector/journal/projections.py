@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
 
 from luoshu.connector.journal import tables
 from luoshu.contracts.log.entry import Entry
 
 BATCH = 1000
+
+_SET_ANCHOR = update(tables.log_anchor).values(
+    size=bindparam("new_size"), root=bindparam("new_root")
+)
 
 
 class Projection(Protocol):
@@ -49,6 +53,11 @@ class Projections:
         self._origin = origin
         self._all = tuple(projections)
         self._names = names
+        self._set_last = (
+            update(tables.projection)
+            .where(tables.projection.c.name.in_(names))
+            .values(last_index=bindparam("last"))
+        )
 
     def apply(self, connection: Connection, entry: Entry) -> None:
         """Applies one entry to every projection."""
@@ -57,12 +66,8 @@ class Projections:
 
     def advance(self, connection: Connection, size: int, root: bytes) -> None:
         """Notes that every projection has applied all of a log of ``size`` entries."""
-        connection.execute(
-            update(tables.projection)
-            .where(tables.projection.c.name.in_(self._names))
-            .values(last_index=size - 1)
-        )
-        connection.execute(update(tables.log_anchor).values(size=size, root=root))
+        connection.execute(self._set_last, {"last": size - 1})
+        connection.execute(_SET_ANCHOR, {"new_size": size, "new_root": root})
 
     def prepare(self, engine: Engine) -> None:
         """Adds rows for new projections and empties those whose version changed."""

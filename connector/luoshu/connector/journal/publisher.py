@@ -16,7 +16,6 @@ import structlog
 
 from luoshu.connector.errors import NodeError
 from luoshu.connector.journal.files import Files, write_fully
-from luoshu.connector.journal.journal import Journal
 from luoshu.connector.journal.tree import LogTree
 from luoshu.contracts.log.errors import LogFormatError
 from luoshu.contracts.log.merkle import hash_leaf
@@ -26,7 +25,6 @@ from luoshu.contracts.log.tiles import (
     Tile,
     decode_bundle,
     decode_hashes,
-    encode_bundle,
     tiles_of,
 )
 
@@ -41,17 +39,13 @@ class Publisher:
 
     Args:
         directory: The log directory.
-        journal: Where the entries are.
         tree: The tree over them.
         files: The port to the disk.
         interval: Seconds between two publications at least.
     """
 
-    def __init__(
-        self, directory: Path, journal: Journal, tree: LogTree, files: Files, interval: float
-    ) -> None:
+    def __init__(self, directory: Path, tree: LogTree, files: Files, interval: float) -> None:
         self._directory = directory
-        self._journal = journal
         self._tree = tree
         self._files = files
         self._interval = interval
@@ -166,9 +160,7 @@ class Publisher:
         return leaves == decode_hashes(hashes, tile.width)
 
     def _expected(self, tile: Tile) -> bytes:
-        if tile.level != ENTRIES:
-            return self._tree.tile(tile)
-        return encode_bundle([each.leaf for each in self._journal.read(tile.first, tile.width)])
+        return self._tree.bundle(tile) if tile.level == ENTRIES else self._tree.tile(tile)
 
     def _write(self, path: Path, data: bytes, changed: set[Path]) -> None:
         self._make_directories(path.parent, changed)

@@ -17,34 +17,38 @@ from luoshu.contracts.log.merkle import (
     HASH_SIZE,
     CompactTree,
     consistency_proof,
+    hash_leaf,
     inclusion_proof,
     range_root,
     root_of,
 )
-from luoshu.contracts.log.tiles import TILE_HEIGHT, TILE_WIDTH, Tile
+from luoshu.contracts.log.tiles import TILE_HEIGHT, TILE_WIDTH, Tile, encode_bundle
 
 CACHED_TILES = 64
+RECENT_BUNDLES = 16
 
 
 class LogTree:
     """The tree of one log; safe to read while one thread appends.
 
     Args:
-        read_leaf_hashes: Computes leaf hashes from the journal: first index, count.
+        read_leaves: Makes leaves from the journal: first index, count.
         read_tile: Reads a published full tile's bytes, or None where there is none.
     """
 
     def __init__(
         self,
-        read_leaf_hashes: Callable[[int, int], Sequence[bytes]],
+        read_leaves: Callable[[int, int], Sequence[bytes]],
         read_tile: Callable[[Tile], bytes | None],
     ) -> None:
-        self._read_leaf_hashes = read_leaf_hashes
+        self._read_leaves = read_leaves
         self._read_tile = read_tile
         self._compact = CompactTree()
         # Per tile level the hashes of its last, partial tile.
         self._edges: list[list[bytes]] = []
         self._cache: OrderedDict[tuple[int, int], list[bytes]] = OrderedDict()
+        # The newest leaves themselves, for their bundles: a list of up to 256 each.
+        self._bundles: OrderedDict[int, list[bytes]] = OrderedDict()
         self._mutex = threading.RLock()
 
     @property
@@ -52,12 +56,27 @@ class LogTree:
         """Number of leaves."""
         return self._compact.size
 
-    def append(self, leaf_hashes: Sequence[bytes]) -> None:
-        """Adds leaves by their hashes."""
+    def append(self, leaves: Sequence[bytes]) -> None:
+        """Adds leaves."""
         with self._mutex:
-            for leaf_hash in leaf_hashes:
+            for leaf in leaves:
+                self._bundles.setdefault(self.size // TILE_WIDTH, []).append(leaf)
+                if len(self._bundles) > RECENT_BUNDLES:
+                    self._bundles.popitem(last=False)
+                leaf_hash = hash_leaf(leaf)
                 self._compact.append(leaf_hash)
                 self._push(0, leaf_hash)
+
+    def bundle(self, tile: Tile) -> bytes:
+        """Returns an entry bundle's bytes, full or partial.
+
+        Args:
+            tile: An entry bundle that a tree of the present or an earlier size has.
+        """
+        with self._mutex:
+            leaves = self._bundles.get(tile.index, [])[: tile.width]
+        # The journal is read without holding up the writer.
+        return encode_bundle(leaves or self._read_leaves(tile.first, tile.width))
 
     def root(self) -> bytes:
         """Returns the root over all leaves."""
@@ -145,7 +164,7 @@ class LogTree:
     def _computed(self, level: int, index: int) -> list[bytes]:
         first = index * TILE_WIDTH
         if level == 0:
-            return list(self._read_leaf_hashes(first, TILE_WIDTH))
+            return [hash_leaf(leaf) for leaf in self._read_leaves(first, TILE_WIDTH)]
         return [root_of(self._computed(level - 1, first + i)) for i in range(TILE_WIDTH)]
 
     def _keep(self, key: tuple[int, int], hashes: list[bytes]) -> None:

@@ -7,10 +7,11 @@ commit is there completely or, torn, not at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from luoshu.contracts.canonical import canonicalize, parse_object
+from luoshu.contracts.canonical import JsonValue, canonicalize, parse_object
 from luoshu.contracts.errors import DocumentError
 from luoshu.contracts.keys import decode_base64, encode_base64
 from luoshu.contracts.log.entry import SALT_SIZE, Entry, EntryBody, leaf_bytes
@@ -93,18 +94,29 @@ def decode_line(line: bytes) -> list[JournalEntry]:
         raise LogFormatError("the journal's line has no entries")
     if set(payload) != {"first", "entries"} or not items or first < 0:
         raise LogFormatError("the journal's line has other keys than it should")
-    entries = []
-    for position, item in enumerate(items):
-        if not isinstance(item, dict) or set(item) != {"body", "salt"}:
-            raise LogFormatError("an entry of the journal has a body and a salt")
-        body, salt = item["body"], item["salt"]
-        if not isinstance(body, dict) or not isinstance(salt, str):
-            raise LogFormatError("an entry of the journal has a body and a salt")
-        entry = Entry(first + position, EntryBody.from_payload(body), _decode_salt(salt))
-        entries.append(JournalEntry(entry, canonicalize(body)))
-    if encode_line(entries) != line:
-        raise LogFormatError("the journal's line is not canonical JSON")
-    return entries
+    # Nearly always the C encoder writes what RFC 8785 says, at a fifth of the time; it differs in
+    # how it sorts names beyond the Basic Multilingual Plane. What it wrote is believed only where
+    # it is exactly what stands in the line.
+    for write in (_write_fast, canonicalize):
+        entries = [_read_item(item, first + i, write) for i, item in enumerate(items)]
+        if encode_line(entries) == line:
+            return entries
+    raise LogFormatError("the journal's line is not canonical JSON")
+
+
+def _read_item(item: JsonValue, index: int, write: Callable[[JsonValue], bytes]) -> JournalEntry:
+    if not isinstance(item, dict) or set(item) != {"body", "salt"}:
+        raise LogFormatError("an entry of the journal has a body and a salt")
+    body, salt = item["body"], item["salt"]
+    if not isinstance(body, dict) or not isinstance(salt, str):
+        raise LogFormatError("an entry of the journal has a body and a salt")
+    entry = Entry(index, EntryBody.from_payload(body), _decode_salt(salt))
+    return JournalEntry(entry, write(body))
+
+
+def _write_fast(value: JsonValue) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return text.encode()
 
 
 def _decode_salt(text: str) -> bytes:
