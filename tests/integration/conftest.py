@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import AsyncIterator, Callable
+import shutil
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
-import sqlalchemy as sa
 
 from luoshu.connector.clock import ManualClock
+from luoshu.connector.ledger import Ledger
 from luoshu.connector.membership.directory import KnownCredential, MemberDirectory
 from luoshu.connector.membership.node_files import NodeFiles, enrol_node, init_node, load_node
 from luoshu.connector.membership.projection import MembershipProjection
 from luoshu.connector.membership.service import MembershipService
 from luoshu.connector.membership.space import approve, init_space
 from luoshu.connector.membership.status import StatusFile, StatusSigner
-from luoshu.connector.membership.tables import membership_credential, membership_status
 from luoshu.connector.membership.users import UserDirectory
 from luoshu.connector.rate_limit import RateLimiter
 from luoshu.connector.rpc.authorization import PEER_RULES, USER_RULES
@@ -30,56 +29,8 @@ from luoshu.connector.rpc.node_membership import node_membership
 from luoshu.connector.rpc.peer_membership import peer_membership
 from luoshu.connector.rpc.peers import PeerClients
 from luoshu.connector.rpc.server import RpcServer, ServerIdentity
-from luoshu.contracts.canonical import JsonObject
-from luoshu.contracts.log.entry import Entry, EntryBody
+from luoshu.connector.store.engine import Store
 from luoshu.contracts.membership import MembershipCredential, Role
-
-T = TypeVar("T")
-
-
-class MemoryLedger:
-    """A ledger without a disk: transactions over SQLite in memory, entries in a list."""
-
-    def __init__(self, clock: ManualClock) -> None:
-        self._engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
-        for table in (membership_credential, membership_status):
-            table.create(self._engine)
-        self._clock = clock
-        self._projection = MembershipProjection()
-        self.entries: list[Entry] = []
-
-    async def commit(self, command: Callable[[Any], T]) -> T:
-        with self._engine.begin() as connection:
-            transaction = _Transaction(self, connection)
-            result = command(transaction)
-            self.entries += transaction.recorded
-            return result
-
-    async def read(self, query: Callable[[sa.Connection], T]) -> T:
-        with self._engine.connect() as connection:
-            return query(connection)
-
-
-class _Transaction:
-    def __init__(self, ledger: MemoryLedger, connection: sa.Connection) -> None:
-        self._ledger = ledger
-        self.connection = connection
-        self.recorded: list[Entry] = []
-
-    def record(
-        self,
-        kind: str,
-        data: JsonObject,
-        *,
-        parties: tuple[str, ...],
-        contract_id: str | None = None,
-    ) -> int:
-        index = len(self._ledger.entries) + len(self.recorded)
-        body = EntryBody(kind, self._ledger._clock.now(), parties, contract_id, data)
-        entry = Entry(index, body, bytes(32))
-        self._ledger._projection.apply(self.connection, entry)
-        self.recorded.append(entry)
-        return index
 
 
 class AddressBook:
@@ -102,7 +53,7 @@ class RunningNode:
 
     files: NodeFiles
     directory: MemberDirectory
-    ledger: MemoryLedger
+    ledger: Ledger
     service: MembershipService
     peers: PeerClients
     peer_server: RpcServer
@@ -163,11 +114,27 @@ class SmallSpace:
         return load_node(self.path / name, now=self.clock.now())
 
     @contextlib.asynccontextmanager
-    async def running(self, name: str, ledger: MemoryLedger | None = None) -> AsyncIterator[Any]:
-        """Serves a node on loopback."""
+    async def running(self, name: str) -> AsyncIterator[RunningNode]:
+        """Serves a node on loopback; a second time is a restart."""
         files = self.files(name)
+        with Store.open(files.directory / "state" / "luoshu.db") as store:
+            ledger = Ledger.open(
+                files.directory / "log",
+                origin=files.participant_id,
+                key=files.log,
+                clock=self.clock,
+                store=store,
+                projections=[MembershipProjection()],
+            )
+            try:
+                async with self._serving(files, ledger) as node:
+                    yield node
+            finally:
+                ledger.close()
+
+    @contextlib.asynccontextmanager
+    async def _serving(self, files: NodeFiles, ledger: Ledger) -> AsyncIterator[RunningNode]:
         directory = MemberDirectory(files.trust, KnownCredential(files.credential, files.envelope))
-        ledger = ledger or MemoryLedger(self.clock)
         identity = ClientIdentity(
             files.participant_id,
             files.tls_certificate,
@@ -210,11 +177,7 @@ class SmallSpace:
                 rate_limit=limiter,
                 node_roles=roles,
             ),
-            [
-                node_membership(
-                    service, directory, version="test", log_size=lambda: len(ledger.entries)
-                )
-            ],
+            [node_membership(service, directory, version="test", log_size=lambda: ledger.size)],
         )
         self.addresses[files.participant_id] = peer_server.address
         try:
@@ -241,18 +204,26 @@ def make_space(path: Path, name: str = "alliance") -> SmallSpace:
     return space
 
 
-@pytest.fixture
-def space(tmp_path: Path) -> SmallSpace:
-    """A space with an operator, one holder and one analyst enrolled."""
-    made = make_space(tmp_path / "alliance")
+@pytest.fixture(scope="session")
+def space_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keys and files take their time, so every test gets a copy of the same."""
+    path = tmp_path_factory.mktemp("spaces")
+    made = make_space(path / "alliance")
     made.enrol("clinic", Role.HOLDER)
     made.enrol("institute", Role.ANALYST)
-    return made
+    make_space(path / "other").enrol("clinic", Role.HOLDER)
+    return path
 
 
 @pytest.fixture
-def other_space(tmp_path: Path) -> SmallSpace:
+def space(space_template: Path, tmp_path: Path) -> SmallSpace:
+    """A space with an operator, one holder and one analyst enrolled."""
+    shutil.copytree(space_template / "alliance", tmp_path / "alliance")
+    return SmallSpace(tmp_path / "alliance", "alliance", ManualClock(dt.datetime.now(dt.UTC)))
+
+
+@pytest.fixture
+def other_space(space_template: Path, tmp_path: Path) -> SmallSpace:
     """Another space of the same name, so that only keys tell it apart."""
-    made = make_space(tmp_path / "other")
-    made.enrol("clinic", Role.HOLDER)
-    return made
+    shutil.copytree(space_template / "other", tmp_path / "other")
+    return SmallSpace(tmp_path / "other", "alliance", ManualClock(dt.datetime.now(dt.UTC)))

@@ -76,6 +76,11 @@ class MembershipProjection:
                 )
             )
 
+    def clear(self, connection: sa.Connection) -> None:
+        """Empties the tables."""
+        connection.execute(sa.delete(membership_credential))
+        connection.execute(sa.delete(membership_status))
+
 
 def read_credentials(connection: sa.Connection) -> list[Envelope]:
     """All credentials on record."""

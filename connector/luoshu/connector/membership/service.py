@@ -5,15 +5,16 @@ learning sequential, so that two calls with the same news write one entry.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from datetime import timedelta
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 import sqlalchemy as sa
 
 from luoshu.connector.clock import Clock
 from luoshu.connector.errors import NodeError
+from luoshu.connector.ledger import Ledger
 from luoshu.connector.membership.directory import (
     KnownCredential,
     KnownStatus,
@@ -35,7 +36,6 @@ from luoshu.connector.membership.status import (
 from luoshu.connector.observability import get_logger
 from luoshu.connector.peer_port import Introduction, Peers
 from luoshu.contracts import ids
-from luoshu.contracts.canonical import JsonObject
 from luoshu.contracts.envelope import Envelope, unverified_payload
 from luoshu.contracts.errors import ContractsError
 from luoshu.contracts.keys import PublicKey
@@ -51,35 +51,6 @@ from luoshu.contracts.times import to_milliseconds
 
 _FIRST_RETRY: Final = timedelta(seconds=0.5)
 _LAST_RETRY: Final = timedelta(seconds=30)
-
-_T = TypeVar("_T")
-
-
-class Recorder(Protocol):
-    """What membership needs of a ledger transaction."""
-
-    def record(
-        self,
-        kind: str,
-        data: JsonObject,
-        *,
-        parties: tuple[str, ...],
-        contract_id: str | None = None,
-    ) -> int:
-        """Appends an entry and returns its index."""
-        ...
-
-
-class Ledger(Protocol):
-    """What membership needs of the ledger."""
-
-    async def commit(self, command: Callable[[Recorder], _T], /) -> _T:
-        """Runs a command in one transaction."""
-        ...
-
-    async def read(self, query: Callable[[sa.Connection], _T], /) -> _T:
-        """Runs a query."""
-        ...
 
 
 class MembershipService:
