@@ -40,7 +40,7 @@ def canonicalize(value: JsonValue) -> bytes:
     _check(value, MAX_DEPTH)
     try:
         return rfc8785.dumps(value)
-    except rfc8785.CanonicalizationError:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError):
         # The library's message quotes the value; ours must not.
         raise CanonicalError("text that is not valid Unicode cannot be signed") from None
 

@@ -1,0 +1,168 @@
+"""The documents whose golden files are in ``tests/golden``, made anew from fixed keys.
+
+Run as a program it writes the files that don't exist yet. A file that exists is
+never rewritten: it is what an older version wrote, and must stay readable.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import contract_world as world
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from luoshu.contracts import ids
+from luoshu.contracts.canonical import JsonObject
+from luoshu.contracts.contract import EventType, SequencedEvent
+from luoshu.contracts.envelope import Envelope
+from luoshu.contracts.keys import KeyUse, PublicKey
+from luoshu.contracts.localized import LocalizedText
+from luoshu.contracts.membership import (
+    Endpoints,
+    EnrolmentRequest,
+    Revocation,
+    RevocationReason,
+    Role,
+    StatusList,
+)
+from luoshu.contracts.offer import AnswerMode, Limits
+from luoshu.contracts.product import Tombstone
+
+FOLDER = Path(__file__).parent.parent / "golden"
+
+
+def enrolment_request() -> EnrolmentRequest:
+    """The holder's enrolment request, on the committed certificate signing request."""
+    pem = (world.MATERIAL / "north.csr.pem").read_text("ascii")
+    public = x509.load_pem_x509_csr(pem.encode()).public_key()
+    der = public.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    holder = world.HOLDER
+    return EnrolmentRequest(
+        space=world.SPACE,
+        participant_id=holder.id,
+        name=LocalizedText("North hospitals", "北方医院"),
+        roles=(Role.HOLDER,),
+        jurisdiction="CN-HA",
+        keys=(
+            holder.events.public,
+            holder.key(KeyUse.LOG).public,
+            holder.key(KeyUse.WITNESS).public,
+            PublicKey.tls(der),
+        ),
+        endpoints=Endpoints("north.example:7443"),
+        csr=pem,
+        created_at=world.NOW,
+    )
+
+
+def story() -> world.Dealings:
+    """A contract with an event of every kind that one life can hold."""
+    dealings = world.Dealings()
+    dealings.request(world.terms(uses=9))
+    dealings.counter(world.terms(uses=2))
+    dealings.accept()
+    dealings.agree()
+    dealings.verify()
+    dealings.finalize()
+    dealings.use("first")
+    dealings.reasoned(world.HOLDER, EventType.SUSPEND, "maintenance 维护")
+    dealings.reasoned(world.HOLDER, EventType.RESUME)
+    dealings.use("second")
+    dealings.do(world.HOLDER, EventType.COMPLETE, world.EmptyBody())
+    return dealings
+
+
+def endings() -> list[SequencedEvent]:
+    """The other events that end a contract."""
+    ends = []
+    dealings = world.Dealings()
+    dealings.request()
+    dealings.reasoned(world.ANALYST, EventType.TERMINATE, "no longer needed")
+    ends.append(dealings.events[-1])
+    for member, event_type in (
+        (world.HOLDER, EventType.REVOKE),
+        (world.ANALYST, EventType.END),
+    ):
+        dealings = world.Dealings().negotiated()
+        dealings.reasoned(member, event_type, "breach")
+        ends.append(dealings.events[-1])
+    dealings = world.Dealings().negotiated(world.terms(not_after=world.NOW + timedelta(seconds=30)))
+    dealings.now += timedelta(seconds=60)
+    dealings.do(world.HOLDER, EventType.EXPIRE, world.EmptyBody())
+    ends.append(dealings.events[-1])
+    return ends
+
+
+def envelopes() -> dict[str, list[Envelope]]:
+    """Signed documents by the name of their golden file."""
+    told = [*story().events, *endings()]
+    first = world.entry().sign(world.HOLDER.events)
+    second = world.entry(
+        version=2,
+        previous=first.digest,
+        offers=(
+            world.offer(
+                id="partners",
+                visible_to=(world.ANALYST.id,),
+                limits=Limits(5, ("research", "teaching"), world.NOW + world.YEAR, ("CN",)),
+                answer=AnswerMode.MANUAL,
+            ),
+        ),
+        privacy_unit=None,
+    ).sign(world.HOLDER.events)
+    revoked = (
+        Revocation(
+            ids.participant_id(world.SPACE, "west"), world.NOW, RevocationReason.KEY_COMPROMISED
+        ),
+    )
+    status = StatusList(world.SPACE, 2, world.NOW, 600, revoked)
+    return {
+        "membership-credential.v1": [m.credential().sign(world.AUTHORITY) for m in world.MEMBERS],
+        "enrolment-request.v1": [enrolment_request().sign(world.HOLDER.events)],
+        "user-credential.v1": [world.user_credential().sign(world.ANALYST.events)],
+        "status-list.v1": [status.sign(world.OPERATOR.key(KeyUse.STATUS))],
+        "catalog-entry.v1": [first, second],
+        "tombstone.v1": [
+            Tombstone(world.PRODUCT, 3, second.digest, world.HOLDER.id, world.NOW).sign(
+                world.HOLDER.events
+            )
+        ],
+        "computation-request.v1": [world.request().sign(world.REQUEST_KEY)],
+        "contract-event.v1": [item.event for item in told],
+        "contract-position.v1": [item.position for item in told],
+    }
+
+
+def golden() -> dict[str, JsonObject]:
+    """The content of each golden file."""
+    dealings = story()
+    assert dealings.state is not None
+    trust = world.trust()
+    files: dict[str, JsonObject] = {
+        name: {"documents": [{"digest": e.digest, "envelope": e.to_json()} for e in items]}
+        for name, items in envelopes().items()
+    }
+    files["space.v1"] = {"digest": trust.digest, "document": trust.to_payload()}
+    files["contract-state.v1"] = {
+        "events": [item.to_json() for item in dealings.events],
+        "state_hash": dealings.state.state_hash,
+    }
+    return files
+
+
+def write_missing() -> None:
+    """Writes the golden files that don't exist."""
+    for name, content in golden().items():
+        path = FOLDER / f"{name}.json"
+        if not path.exists():
+            text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True)
+            path.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_missing()

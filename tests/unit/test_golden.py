@@ -1,0 +1,160 @@
+"""Every document ever written stays readable, byte for byte."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from contract_world import AUTHORITY, MEMBERS, REQUEST_KEY, Directory
+from golden_documents import FOLDER, golden
+
+from luoshu.contracts import documents
+from luoshu.contracts.canonical import JsonObject, canonicalize, digest_of
+from luoshu.contracts.contract import ContractEvent, Position, SequencedEvent, fold
+from luoshu.contracts.documents import DOCUMENT_TYPES
+from luoshu.contracts.envelope import Envelope, sign, verify
+from luoshu.contracts.errors import ContractsError, DocumentError, EnvelopeError
+from luoshu.contracts.keys import KeyUse, SigningKey
+from luoshu.contracts.membership import (
+    EnrolmentRequest,
+    MembershipCredential,
+    SpaceTrust,
+    StatusList,
+    UserCredential,
+)
+from luoshu.contracts.product import CatalogEntry, Tombstone
+from luoshu.contracts.request import ComputationRequest
+
+READERS: dict[str, Callable[[JsonObject], object]] = {
+    documents.MEMBERSHIP_CREDENTIAL.name: MembershipCredential.from_payload,
+    documents.ENROLMENT_REQUEST.name: EnrolmentRequest.from_payload,
+    documents.USER_CREDENTIAL.name: UserCredential.from_payload,
+    documents.STATUS_LIST.name: StatusList.from_payload,
+    documents.CATALOG_ENTRY.name: CatalogEntry.from_payload,
+    documents.TOMBSTONE.name: Tombstone.from_payload,
+    documents.COMPUTATION_REQUEST.name: ComputationRequest.from_payload,
+    documents.CONTRACT_EVENT.name: ContractEvent.from_payload,
+    documents.CONTRACT_POSITION.name: Position.from_payload,
+}
+SIGNED = {f"{kind.name}.v{kind.version}": kind for kind in DOCUMENT_TYPES.values()}
+KEYS = [AUTHORITY, REQUEST_KEY] + [
+    member.key(use) for member in MEMBERS for use in (KeyUse.EVENTS, KeyUse.STATUS)
+]
+
+
+def load(name: str) -> dict:
+    return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+
+
+def signer(envelope: Envelope, use: KeyUse) -> SigningKey:
+    return next(k for k in KEYS if k.public.key_id == envelope.key_id and k.use is use)
+
+
+def documents_of(name: str) -> list[Envelope]:
+    return [Envelope.from_json(item["envelope"]) for item in load(name)["documents"]]
+
+
+def test_there_is_a_file_for_every_kind_and_a_reader() -> None:
+    assert {kind.name for kind in DOCUMENT_TYPES.values()} == set(READERS)
+    assert all((FOLDER / f"{name}.json").exists() for name in SIGNED)
+
+
+@pytest.mark.parametrize("name", sorted(golden()))
+def test_documents_are_written_as_they_always_were(name: str) -> None:
+    assert golden()[name] == load(name)
+
+
+@pytest.mark.parametrize("name", sorted(SIGNED))
+def test_golden_documents_verify_and_read_back(name: str) -> None:
+    kind = SIGNED[name]
+    for item in load(name)["documents"]:
+        envelope = Envelope.from_json(item["envelope"])
+        payload = verify(envelope, kind.payload_type, [k.public for k in KEYS])
+        document = READERS[kind.name](payload)
+        assert canonicalize(document.to_payload()) == envelope.payload  # type: ignore[attr-defined]
+        assert envelope.digest == item["digest"] == digest_of(payload)
+
+
+@pytest.mark.parametrize("name", sorted(SIGNED))
+def test_unknown_versions_are_refused(name: str) -> None:
+    kind = SIGNED[name]
+    envelope = documents_of(name)[0]
+    key = signer(envelope, kind.use)
+    payload = verify(envelope, kind.payload_type, [key.public])
+    newer = {**payload, "schema": f"luoshu/{kind.name}/v2"}
+    with pytest.raises(DocumentError) as caught:
+        READERS[kind.name](newer)
+    assert caught.value.reason == "SCHEMA_UNKNOWN"
+    with pytest.raises(DocumentError) as refused:
+        sign(newer, kind.payload_type, key)
+    assert refused.value.reason == "SCHEMA_UNKNOWN"
+    next_type = kind.payload_type.replace(".v1+", ".v2+")
+    relabelled = Envelope(envelope.payload, next_type, envelope.key_id, envelope.signature)
+    with pytest.raises(EnvelopeError, match="version 2; this program reads v1") as old:
+        verify(relabelled, kind.payload_type, [key.public])
+    assert old.value.reason == "SCHEMA_UNKNOWN"
+
+
+# Every field of a document, one at a time: gone, of another type, and one more.
+@pytest.mark.parametrize("name", sorted(SIGNED))
+def test_each_field_is_needed_typed_and_known(name: str) -> None:
+    kind = SIGNED[name]
+    read = READERS[kind.name]
+    for envelope in documents_of(name):
+        payload = json.loads(envelope.payload)
+        _each_field(payload, payload, read)
+
+
+def _each_field(payload: dict, part: dict, read: Callable[[JsonObject], object]) -> None:
+    with pytest.raises(DocumentError):
+        _with(payload, part, "zz", 1, read)
+    for field in list(part):
+        value = part[field]
+        del part[field]
+        if field not in {"constraint", "prohibition"}:
+            with pytest.raises(DocumentError):
+                read(payload)
+        part[field] = value
+        for other in (True, 1.5, -1, 2**70, [[]], {"": 0}, "\u202e", "\ud800"):
+            if field == "sql" and other == "\u202e":
+                continue
+            with pytest.raises(ContractsError) as caught:
+                _with(payload, part, field, other, read)
+            assert caught.value.reason in {
+                "MALFORMED_MESSAGE",
+                "SCHEMA_UNKNOWN",
+                "CREDENTIAL_INVALID",
+            }, (field, other)
+        items = value if isinstance(value, list) else [value]
+        for item in items:
+            if isinstance(item, dict) and field not in {"request", "user"}:
+                _each_field(payload, item, read)
+
+
+def _with(
+    payload: dict, part: dict, field: str, value: object, read: Callable[[JsonObject], object]
+) -> None:
+    missing = object()
+    before = part.get(field, missing)
+    part[field] = value
+    try:
+        read(payload)
+    finally:
+        if before is missing:
+            del part[field]
+        else:
+            part[field] = before
+
+
+def test_the_trust_anchor_reads_back() -> None:
+    content = load("space.v1")
+    trust = SpaceTrust.from_payload(content["document"])
+    assert trust.to_payload() == content["document"]
+    assert trust.digest == content["digest"]
+    assert SpaceTrust.from_bytes(trust.to_bytes()) == trust
+    _each_field(content["document"], content["document"], SpaceTrust.from_payload)
+
+
+def test_a_golden_contract_folds_to_its_golden_state() -> None:
+    content = load("contract-state.v1")
+    events = [SequencedEvent.from_json(item) for item in content["events"]]
+    assert fold(events, Directory()).state_hash == content["state_hash"]
