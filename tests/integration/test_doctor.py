@@ -14,7 +14,7 @@ from luoshu.connector.membership.node_files import enrol_node, init_node
 from luoshu.connector.membership.space import approve, init_space
 from luoshu.connector.store.engine import Store
 from luoshu.contracts.log.entry import Entry, EntryBody
-from luoshu.contracts.log.journal_line import JournalEntry, encode_line
+from luoshu.contracts.log.journal_line import JOURNAL_NAME, JournalEntry, encode_line
 from luoshu.contracts.membership import Role
 from luoshu.sandbox.isolation.bwrap import BwrapIsolation
 from luoshu.sandbox.isolation.port import IsolationConfig
@@ -54,7 +54,7 @@ def the(node: Path, check: str, now: datetime = NOW) -> Finding:
 
 
 def append(node: Path, time: datetime) -> None:
-    journal = node / "log" / "journal"
+    journal = node / "log" / JOURNAL_NAME
     journal.parent.mkdir(exist_ok=True)
     lines = journal.read_bytes().splitlines() if journal.exists() else []
     entry = Entry(len(lines), EntryBody("decision", time, (), None, {}), bytes(32))
@@ -192,7 +192,7 @@ def test_a_clock_behind_the_log(node: Path) -> None:
 
 def test_a_torn_line(node: Path) -> None:
     append(node, NOW)
-    with (node / "log" / "journal").open("ab") as file:
+    with (node / "log" / JOURNAL_NAME).open("ab") as file:
         file.write(b'{"entries":[{"bo')
     assert the(node, "log").level is Level.WARN
 

@@ -280,7 +280,7 @@ def test_an_answer_that_is_no_decision_is_refused(answer: str) -> None:
     ids=["trap", "abort", "builtin", "load", "wild", "edge", "loop", "memory"],
 )
 def test_a_policy_that_misbehaves_gives_no_decision(body: str) -> None:
-    engine = WasmPolicyEngine(policy(body=body), fuel=1_000_000)
+    engine = WasmPolicyEngine(policy(body=body), fuel=1_000_000, max_memory_bytes=64 << 20)
     with pytest.raises(PolicyUnavailableError) as caught:
         engine.decide({})
     assert caught.value.reason == "POLICY_UNAVAILABLE"

@@ -43,7 +43,7 @@ from luoshu.policies.engine import Decision, PolicyUnavailableError, Reason
 FUEL: Final = 2_000_000_000
 """Instructions one decision may execute; a usual one needs under a million."""
 
-MAX_MEMORY_BYTES: Final = 64 << 20
+MAX_MEMORY_BYTES: Final = 128 << 20
 """Memory one decision may use; a usual one needs 192 KiB."""
 
 _MAX_RESULT_BYTES: Final = 64 << 10
