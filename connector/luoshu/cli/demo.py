@@ -22,10 +22,12 @@ def demo(
 
     Exit code 0 only if every step, refusals included, went as told.
     """
-    from luoshu.examples.lung import run_demo
+    from rich.console import Console
 
-    report = run_demo(keep=keep, narrate=not as_json)
+    from luoshu.examples.lung.demo import run_demo
+
+    story = run_demo(keep=keep, console=Console(quiet=as_json))
     if as_json:
-        print_json(report)
-    if not report["ok"]:
+        print_json(story.to_json())
+    if not story.holds:
         raise typer.Exit(FAILED)

@@ -91,12 +91,15 @@ def serve(
         list[str] | None,
         typer.Option("--set", help="KEY=VALUE over node.toml and environment; repeatable."),
     ] = None,
+    lifeline: Annotated[
+        bool, typer.Option("--lifeline", help="End also when standard input closes.")
+    ] = False,
 ) -> None:
     """Run the node until it is interrupted."""
     overrides = {key: values[-1] for key, values in assignments("--set", settings or []).items()}
     from luoshu.connector.node import serve as serve_node
 
-    serve_node(directory, overrides)
+    serve_node(directory, overrides, lifeline=lifeline)
 
 
 @app.command()

@@ -1,0 +1,66 @@
+"""Keeps one stream open to each provider of this node's contracts.
+
+An analyst's node only dials out, so what a provider does by itself (it answers
+by hand, suspends, revokes) reaches it on these streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from luoshu.connector.contract.consumer import ContractConsumer
+from luoshu.connector.errors import NodeError
+from luoshu.connector.ledger import Ledger
+from luoshu.connector.observability import get_logger
+from luoshu.contracts.log.entry import EntryKind
+
+_FIRST_RETRY: Final = 0.5
+_LAST_RETRY: Final = 30.0
+
+
+class ContractFollower:
+    """Follows providers; starts with those on record and adds new ones as contracts begin."""
+
+    def __init__(self, ledger: Ledger, consumer: ContractConsumer) -> None:
+        """Builds the follower; `run` does the work.
+
+        Args:
+            ledger: This node's; tells of new contracts.
+            consumer: Takes in what arrives.
+        """
+        self._ledger = ledger
+        self._consumer = consumer
+
+    async def run(self) -> None:
+        """Runs until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            followed: set[str] = set()
+            committed = self._ledger.size
+            await self._follow_new(group, followed)
+            async for entry in self._ledger.subscribe(committed):
+                if entry.body.kind == EntryKind.CONTRACT:
+                    await self._follow_new(group, followed)
+
+    async def _follow_new(self, group: asyncio.TaskGroup, followed: set[str]) -> None:
+        for provider in await self._consumer.providers():
+            if provider not in followed:
+                followed.add(provider)
+                group.create_task(self._follow(provider), name=f"follow {provider}")
+
+    async def _follow(self, provider: str) -> None:
+        wait = _FIRST_RETRY
+        while True:
+            try:
+                # The stream ends after an hour and is opened again where it left off.
+                await self._consumer.follow(provider)
+                wait = _FIRST_RETRY
+            except NodeError as error:
+                get_logger().warning(
+                    "provider_not_followed",
+                    peer=provider,
+                    reason=error.reason,
+                    retry_after_seconds=wait,
+                )
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _LAST_RETRY)
