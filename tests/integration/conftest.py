@@ -13,6 +13,7 @@ import pytest
 
 from luoshu.connector.clock import ManualClock
 from luoshu.connector.ledger import Ledger
+from luoshu.connector.log_service import LogService
 from luoshu.connector.membership.directory import KnownCredential, MemberDirectory
 from luoshu.connector.membership.node_files import NodeFiles, enrol_node, init_node, load_node
 from luoshu.connector.membership.projection import MembershipProjection
@@ -25,7 +26,9 @@ from luoshu.connector.rpc.authorization import PEER_RULES, USER_RULES
 from luoshu.connector.rpc.channel import ClientIdentity
 from luoshu.connector.rpc.doors import PeerDoor, UserDoor
 from luoshu.connector.rpc.gate import Gate
+from luoshu.connector.rpc.node_log import node_log
 from luoshu.connector.rpc.node_membership import node_membership
+from luoshu.connector.rpc.peer_log import peer_log
 from luoshu.connector.rpc.peer_membership import peer_membership
 from luoshu.connector.rpc.peers import PeerClients
 from luoshu.connector.rpc.server import RpcServer, ServerIdentity
@@ -165,7 +168,7 @@ class SmallSpace:
                 rate_limit=limiter,
                 node_roles=roles,
             ),
-            [peer_membership(service)],
+            [peer_membership(service), peer_log(LogService(ledger))],
         )
         user_server = await RpcServer.start(
             "127.0.0.1:0",
@@ -177,7 +180,10 @@ class SmallSpace:
                 rate_limit=limiter,
                 node_roles=roles,
             ),
-            [node_membership(service, directory, version="test", log_size=lambda: ledger.size)],
+            [
+                node_membership(service, directory, version="test", log_size=lambda: ledger.size),
+                node_log(LogService(ledger)),
+            ],
         )
         self.addresses[files.participant_id] = peer_server.address
         try:
