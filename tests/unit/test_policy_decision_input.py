@@ -3,13 +3,24 @@
 import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from functools import cache
 from typing import Any
 
 import pytest
 
 from luoshu.contracts.canonical import canonicalize
-from luoshu.policies import DecisionInputError, Meters, Party, Product, build_input
-from luoshu.policies import load_default_engine as load_engine
+from luoshu.contracts.constraint import Constraint, LeftOperand, Operator
+from luoshu.contracts.errors import DocumentError
+from luoshu.contracts.terms import simple_terms
+from luoshu.policies import (
+    DecisionInputError,
+    Meters,
+    Party,
+    PolicyEngine,
+    Product,
+    build_input,
+    load_default_engine,
+)
 
 NOW = datetime(2026, 3, 1, 8, 0, 0, 250_999, tzinfo=UTC)
 NOW_MS = 1_772_352_000_250
@@ -21,6 +32,11 @@ class Request:
     contract_id: str = "urn:luoshu:contract:1"
     action: str = "compute"
     purpose: str = "research"
+
+
+@cache
+def load_engine() -> PolicyEngine:
+    return load_default_engine()
 
 
 def terms(*constraints: dict[str, Any]) -> dict[str, Any]:
@@ -118,3 +134,44 @@ def test_terms_without_canonical_form_are_refused() -> None:
 def test_now_must_be_utc(zone: timezone | None) -> None:
     with pytest.raises(ValueError, match="UTC"):
         build(terms(), now=NOW.replace(tzinfo=zone))
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({}, None),
+        ({"uses": 4}, None),
+        ({"uses": 5}, "count"),
+        ({"now": NOW + timedelta(days=30)}, None),
+        ({"now": NOW + timedelta(days=30, milliseconds=1)}, "validity"),
+        ({"now": NOW - timedelta(milliseconds=1)}, "validity"),
+    ],
+)
+def test_terms_as_contracts_have_them_are_decided(change: dict[str, Any], rule: str | None) -> None:
+    signed = simple_terms(
+        purposes=["research"],
+        uses=5,
+        not_before=NOW,
+        not_after=NOW + timedelta(days=30),
+        regions=["CN"],
+        min_units=10,
+    )
+    decision = load_engine().decide(build(signed.to_payload(), **change))
+    assert [reason.rule for reason in decision.reasons] == ([rule] if rule else [])
+
+
+def test_every_operator_that_contracts_have_is_understood() -> None:
+    engine = load_engine()
+    values = {"purpose": "research", "region": "CN", "count": 2, "dateTime": "2030-01-01T00:00:00Z"}
+    understood = 0
+    for operand in LeftOperand:
+        for operator in Operator:
+            for right in (values[operand], (values[operand],)):
+                try:
+                    constraint = Constraint(operand, operator, right)  # type: ignore[arg-type]
+                except DocumentError:
+                    continue
+                decision = engine.decide(build(terms(constraint.to_payload())))
+                assert "terms" not in {reason.rule for reason in decision.reasons}, constraint
+                understood += 1
+    assert understood >= 15
