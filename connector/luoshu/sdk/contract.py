@@ -16,7 +16,13 @@ from uuid import uuid4
 
 from luoshu.contracts import ids
 from luoshu.contracts.canonical import JsonValue, canonicalize
-from luoshu.contracts.contract import ContractState, SequencedEvent, fold
+from luoshu.contracts.contract import (
+    ContractState,
+    RequestBody,
+    SequencedEvent,
+    fold,
+    unverified_event,
+)
 from luoshu.contracts.envelope import Envelope
 from luoshu.contracts.errors import ContractsError
 from luoshu.contracts.keys import KeyUse, PublicKey, SigningKey
@@ -67,6 +73,7 @@ class _Folded:
     provider: MembershipCredential
     consumer: MembershipCredential
     consumer_envelope: Envelope
+    requested: Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +156,10 @@ class Contract:
     def reason(self) -> str:
         """Why the last step was taken, in its author's words; may be empty."""
         return self._folded.state.reason
+
+    def requested_terms(self) -> Terms:
+        """The terms that its first request asked for."""
+        return self._folded.requested
 
     def summary(self) -> dict[str, JsonValue]:
         """Plain facts, as the CLI prints them."""
@@ -374,7 +385,10 @@ class Contract:
             raise VerificationError(
                 f"The contract {self._id} doesn't verify: {wrong}.", reason="CONTRACT_INVALID"
             )
-        return _Folded(state, provider, consumer, consumer_envelope)
+        # Folding has verified the first event's signature and that it is a request.
+        first = unverified_event(events[0].event).body
+        requested = first.terms if isinstance(first, RequestBody) else state.terms
+        return _Folded(state, provider, consumer, consumer_envelope, requested)
 
 
 def _mismatch(

@@ -64,7 +64,7 @@ class LuoshuError(Exception):
         self.message = message
         self.metadata = dict(metadata or {})
         self.next_step = NEXT_STEPS.get(self.reason, "") if next_step is None else next_step
-        super().__init__(f"{message} {next_step}".strip() if next_step else message)
+        super().__init__(f"{message} {self.next_step}".strip())
 
     @property
     def decision(self) -> str | None:

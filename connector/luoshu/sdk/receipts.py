@@ -7,7 +7,7 @@ A result counts only if every link holds, in this order:
 2. the log key in that credential signed the checkpoint;
 3. the inclusion proof leads from the entry to that checkpoint's root;
 4. the entry is a release, of this request (the digest of what the user signed)
-   under this contract;
+   under this contract, and names the logged decision before it that allowed it;
 5. the result's bytes have the digest that the entry commits to.
 
 No link is taken from the node that delivers the result. A saved receipt file
@@ -217,7 +217,7 @@ def verify_evidence(
         body = verify_receipt(evidence.receipt, log_keys, holder.participant_id)
     except ContractsError as error:
         raise VerificationError(f"The receipt doesn't verify: {error}") from error
-    result_digest = _check_release(body, evidence.request, request)
+    result_digest = _check_release(evidence.receipt.index, body, evidence.request, request)
     if contract_id is not None and request.contract_id != contract_id:
         raise VerificationError("The receipt is of another contract.")
     if result is not None and digest(result) != result_digest:
@@ -297,7 +297,9 @@ def _verified_request(
     return request
 
 
-def _check_release(body: EntryBody, envelope: Envelope, request: ComputationRequest) -> str:
+def _check_release(
+    index: int, body: EntryBody, envelope: Envelope, request: ComputationRequest
+) -> str:
     """The digest of the result, if the entry releases this very request."""
     if body.kind != EntryKind.RELEASE:
         raise VerificationError(f"The receipt proves a {body.kind} entry, not a release.")
@@ -308,6 +310,9 @@ def _check_release(body: EntryBody, envelope: Envelope, request: ComputationRequ
         or body.data.get("request_digest") != envelope.digest
     ):
         raise VerificationError("The receipt is of another request than the one that was signed.")
+    decision = body.data.get("decision_index")
+    if isinstance(decision, bool) or not isinstance(decision, int) or not 0 <= decision < index:
+        raise VerificationError("The release entry names no decision before it.")
     result_digest = body.data.get("result_digest")
     if not isinstance(result_digest, str):
         raise VerificationError("The release entry names no result.")

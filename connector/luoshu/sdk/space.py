@@ -89,7 +89,7 @@ def connect(
         node_ca_pem=loaded.node_ca_pem,
     )
     client = NodeClient(
-        channel, timeout=timeout, explain_unreachable=lambda why: _explain(loaded, clock(), why)
+        channel, timeout=timeout, explain_unreachable=lambda why: explain(loaded, clock(), why)
     )
     try:
         return DataSpace(loaded, client, clock)
@@ -273,6 +273,10 @@ class DataSpace:
                 "of the product's entry.",
                 reason="CONTRACT_INVALID",
             )
+        if contract.requested_terms() != (terms or chosen.terms):
+            raise VerificationError(
+                "The node asked for other terms in your name.", reason="CONTRACT_INVALID"
+            )
         try:
             return contract.wait(wait)
         except DeadlineError:
@@ -348,7 +352,7 @@ class DataSpace:
         return self._verified(self._client.get_node().membership_credential)
 
 
-def _explain(profile: Profile, now: dt.datetime, details: str) -> str:
+def explain(profile: Profile, now: dt.datetime, details: str) -> str:
     """Why nobody answered, as far as this side can tell.
 
     Raises:
@@ -357,12 +361,17 @@ def _explain(profile: Profile, now: dt.datetime, details: str) -> str:
     profile.check_certificate(now)
     words = details.lower()
     where = f"Your node at {profile.address}"
-    if "refused" in words:
+    if "connection refused" in words:
         return f"{where} isn't running there: the connection was refused."
-    if any(word in words for word in ("ssl", "tls", "handshake", "certificate", "socket closed")):
+    if "verif" in words:
         return (
-            f"{where} ended the connection during the TLS handshake. Your certificate is in its "
-            "validity and of the profile's CA, so most likely you were revoked, or another "
-            "server answers at that address."
+            f"The server at {profile.address} couldn't prove to be {profile.server_name}: another "
+            "server answers there, or the node's CA has changed."
+        )
+    if any(word in words for word in ("ssl", "handshake", "closed", "reset", "broken pipe")):
+        return (
+            f"{where} closed the connection. Your certificate is within its validity and of the "
+            "profile's CA, so most likely the node refuses it (`luoshu user list` there shows "
+            "who is enrolled), or another server answers at that address."
         )
     return f"{where} doesn't answer."

@@ -45,6 +45,7 @@ from luoshu.contracts.contract import (
     check_submission,
     draft_event,
     sequence,
+    unverified_event,
 )
 from luoshu.contracts.contract.bodies import Body
 from luoshu.contracts.envelope import Envelope
@@ -196,6 +197,13 @@ class SimulatedContract:
             self.state = apply(self.state, sequenced, self.space.keys, now)
             self.events.append(sequenced)
             self.changed.notify_all()
+
+    @property
+    def first_type(self) -> EventType:
+        return unverified_event(self.events[0].event).type
+
+    def events_body(self) -> Body:
+        return unverified_event(self.events[0].event).body
 
     def agree(self) -> None:
         assert self.state is not None

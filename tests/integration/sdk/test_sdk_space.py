@@ -2,16 +2,17 @@
 
 import datetime as dt
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 
 from luoshu.connector.errors import NodeError
+from luoshu.connector.membership import pki
 from luoshu.contracts.contract import EventType, ReasonBody
 from luoshu.contracts.terms import simple_terms
 from luoshu.sdk import (
@@ -27,8 +28,17 @@ from luoshu.sdk import (
     UnavailableError,
     VerificationError,
     connect,
+    load_profile,
     verify_receipt_file,
 )
+from luoshu.sdk.rpc.channel import open_channel
+from luoshu.sdk.rpc.client import NodeClient
+from luoshu.sdk.space import explain
+
+
+def utc_now():
+    return dt.datetime.now(dt.UTC)
+
 
 SQL = "SELECT sex, COUNT(*) AS n FROM lung_survival GROUP BY sex"
 
@@ -234,15 +244,17 @@ def test_ctrl_c_in_a_terminal_cancels(simulator):
     with connect(simulator.profile) as space:
         contract = space.negotiate(simulator.entry.id)
     simulator.watching.clear()
-    program = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", "from luoshu.cli.main import main; main()", "query", contract.id]
         + ["--sql", SQL, "--profile", str(simulator.profile)],
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stderr=subprocess.PIPE,
-    )
-    assert simulator.watching.wait(30)
-    program.send_signal(signal.SIGINT)
-    _, stderr = program.communicate(timeout=30)
+    ) as program:
+        try:
+            assert simulator.watching.wait(30)
+            program.send_signal(signal.SIGINT)
+            _, stderr = program.communicate(timeout=30)
+        finally:
+            program.kill()
     assert program.returncode == 130
     assert b"Traceback" not in stderr
     assert len(simulator.cancelled) == 1
@@ -273,10 +285,46 @@ def test_an_expired_certificate_is_named_before_dialling(simulator):
     assert caught.value.reason == "CREDENTIAL_EXPIRED"
 
 
+def test_a_certificate_of_another_ca(simulator):
+    stranger = pki.create_authority("strangers", utc_now())
+    key = pki.generate_key()
+    certificate = pki.issue(
+        stranger,
+        key.public_key(),
+        uri=simulator.user.user_id,
+        dns_name=None,
+        server=False,
+        client=True,
+        not_before=utc_now() - dt.timedelta(hours=1),
+        not_after=utc_now() + dt.timedelta(days=1),
+    )
+    (simulator.profile / "tls.crt").write_bytes(certificate)
+    (simulator.profile / "tls.key").write_bytes(pki.key_to_pem(key))
+    with pytest.raises(ProfileError, match="not issued by the CA of the node"):
+        connect(simulator.profile)
+    # The node's true CA is hidden from the check: now only the node can refuse.
+    ca = (simulator.profile / "node-ca.crt").read_bytes()
+    profile = replace(load_profile(simulator.profile), node_ca_pem=stranger.certificate_pem)
+    profile.check_certificate(utc_now())
+    channel = open_channel(
+        profile.address,
+        server_name=profile.server_name,
+        certificate_pem=certificate,
+        private_key_pem=pki.key_to_pem(key),
+        node_ca_pem=ca,
+    )
+    client = NodeClient(
+        channel, timeout=10, explain_unreachable=lambda why: explain(profile, utc_now(), why)
+    )
+    with pytest.raises(UnavailableError, match="closed the connection"):
+        client.get_node()
+    client.close()
+
+
 def test_a_server_that_is_not_the_own_node(simulator):
     settings = simulator.profile / "profile.toml"
     settings.write_text(settings.read_text().replace("lab.alliance", "north.alliance"))
-    with pytest.raises(UnavailableError, match="TLS handshake"):
+    with pytest.raises(UnavailableError, match="prove to be north.alliance"):
         connect(simulator.profile)
 
 

@@ -28,6 +28,7 @@ from luoshu.sdk.rpc.messages import (
     ResultAnswer,
     SearchPage,
 )
+from luoshu.sdk.rpc.streams import stream
 
 MAX_RESULT_BYTES = 1 << 30
 
@@ -215,13 +216,12 @@ class NodeClient:
     def watch_contract(self, contract_id: str, timeout: float) -> Iterator[ContractSummary]:
         """The contract now, and each time it changes, for at most `timeout` seconds."""
         request = contract_pb2.WatchContractRequest(contract_id=contract_id)
-        with translated(self._explain):
-            call = self._contract.WatchContract(request, timeout=timeout)
-            try:
-                for answer in call:
-                    yield _summary(answer.contract)
-            finally:
-                call.cancel()
+        with (
+            translated(self._explain),
+            stream(lambda: self._contract.WatchContract(request, timeout=timeout)) as answers,
+        ):
+            for answer in answers:
+                yield _summary(answer.contract)
 
     # Computations
 
@@ -234,14 +234,13 @@ class NodeClient:
     def watch_progress(self, request_id: str, timeout: float) -> Iterator[Phase]:
         """Phases of a computation until it has ended."""
         request = compute_pb2.WatchProgressRequest(request_id=request_id)
-        with translated(self._explain):
-            call = self._compute.WatchProgress(request, timeout=timeout)
-            try:
-                for answer in call:
-                    if phase := _PHASES.get(answer.phase):
-                        yield phase
-            finally:
-                call.cancel()
+        with (
+            translated(self._explain),
+            stream(lambda: self._compute.WatchProgress(request, timeout=timeout)) as answers,
+        ):
+            for answer in answers:
+                if phase := _PHASES.get(answer.phase):
+                    yield phase
 
     def fetch_result(self, request_id: str, timeout: float) -> ResultAnswer:
         """Waits for the end, then collects proof and result.
@@ -254,25 +253,25 @@ class NodeClient:
         proof: compute_pb2.Proof | None = None
         pieces: list[bytes] = []
         size = 0
-        with translated(self._explain):
-            call = self._compute.FetchResult(request, timeout=timeout)
-            try:
-                for answer in call:
-                    part = answer.WhichOneof("part")
-                    if (part == "proof") != (proof is None):
-                        raise VerificationError("The node sent a result without its proof first.")
-                    if part == "proof":
-                        proof = answer.proof
-                        continue
-                    size += len(answer.arrow_ipc)
-                    if size > MAX_RESULT_BYTES:
-                        raise VerificationError(
-                            f"The node sent more than {MAX_RESULT_BYTES} bytes of result.",
-                            reason="MESSAGE_TOO_LARGE",
-                        )
-                    pieces.append(answer.arrow_ipc)
-            finally:
-                call.cancel()
+        with (
+            translated(self._explain),
+            stream(lambda: self._compute.FetchResult(request, timeout=timeout)) as answers,
+        ):
+            for answer in answers:
+                part = answer.WhichOneof("part")
+                if (part == "proof") != (proof is None):
+                    raise VerificationError("The node sent a result without its proof first.")
+                if part == "proof":
+                    proof = answer.proof
+                    continue
+                size += len(answer.arrow_ipc)
+                if size > MAX_RESULT_BYTES:
+                    raise VerificationError(
+                        f"The node sent more than {MAX_RESULT_BYTES} bytes of result.",
+                        reason="MESSAGE_TOO_LARGE",
+                        next_step="Ask for fewer groups or columns.",
+                    )
+                pieces.append(answer.arrow_ipc)
         if proof is None:
             raise VerificationError("The node ended the result without a proof.")
         return ResultAnswer(proof.receipt, proof.holder_credential, b"".join(pieces))
