@@ -67,9 +67,21 @@ class BwrapIsolation:
 
     async def start(self, spec: WorkerSpec) -> WorkerProcess:
         """See the port."""
-        runtime = self._available()
-        argv = [*self._wall(runtime, spec), "--", *runtime.command(spec.entry)]
+        return await self.start_command(spec, self._available().command(spec.entry))
+
+    async def start_command(self, spec: WorkerSpec, command: list[str]) -> WorkerProcess:
+        """Starts any command behind a worker's wall, so that the wall itself can be tested.
+
+        Raises:
+            SandboxUnavailableError: This machine can't isolate it.
+        """
+        argv = [*self._wall(self._available(), spec), "--", *command]
         return await self._launcher.start(argv, resources(spec.limits), spec.limits)
+
+    @property
+    def interpreter(self) -> str:
+        """Path of Python behind the wall."""
+        return self._available().interpreter
 
     def _wall(self, runtime: Runtime, spec: WorkerSpec) -> list[str]:
         argv = [str(self._bwrap), "--unshare-all", "--die-with-parent", "--new-session"]
@@ -97,16 +109,8 @@ class BwrapIsolation:
                 )
             ]
         spec = WorkerSpec("release", (), self._config.limits)
-        argv = [
-            *self._wall(self._runtime, spec),
-            "--",
-            self._runtime.interpreter,
-            "-I",
-            "-S",
-            "-c",
-            "",
-        ]
-        return try_bwrap(argv)
+        idle = [self.interpreter, "-I", "-S", "-c", ""]
+        return try_bwrap([*self._wall(self._runtime, spec), "--", *idle])
 
     def close(self) -> None:
         """See the port."""

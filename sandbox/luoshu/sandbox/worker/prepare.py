@@ -320,7 +320,8 @@ def _write(connection: Connection, table: str, unit: str, columns: list[_Column]
     connection.execute(f"CREATE TABLE {target} ({name} BIGINT NOT NULL{types})")
     connection.execute(
         f"INSERT INTO {target} SELECT units.id{stored} "  # noqa: S608 - quoted
-        f"FROM source_rows JOIN units ON source_rows.{name} = units.u"
+        # A unit's rows lie together: grouping by unit takes half the time.
+        f"FROM source_rows JOIN units ON source_rows.{name} = units.u ORDER BY units.id"
     )
     connection.execute("CHECKPOINT prepared")
 

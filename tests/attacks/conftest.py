@@ -1,0 +1,34 @@
+"""One guard in this process and one sandbox behind its wall, for all attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sandbox_world import Guard, open_guard, write_product
+
+from luoshu.sandbox.prepare import prepare_product
+from luoshu.sandbox.prepared import PreparedProduct
+from luoshu.sandbox.product_file import load_product_file
+from luoshu.sandbox.run import Sandbox
+
+
+@pytest.fixture(scope="session")
+def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
+    opened = open_guard(tmp_path_factory.mktemp("guard"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    started = Sandbox.start()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def visits(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> PreparedProduct:
+    path = write_product(tmp_path_factory.mktemp("visits"))
+    product = load_product_file(path)
+    return prepare_product(product, path.parent, path.parent / "prepared", sandbox.isolation)
