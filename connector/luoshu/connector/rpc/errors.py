@@ -4,6 +4,7 @@ The status travels as gRPC's own rich error model: a serialised ``google.rpc.Sta
 the trailer ``grpc-status-details-bin``.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
@@ -13,10 +14,11 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status  # type: ignore[import-untyped]
 
-from luoshu.connector.errors import DOMAIN, NodeError, lookup
+from luoshu.connector.errors import DOMAIN, NodeError, lookup, new_incident_id
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 _MAX_REMOTE_TEXT: Final = 2000
+_INCIDENT: Final = re.compile(r"inc-[0-9a-f]{12}")
 _STATUS_BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 _REASON_OF_BARE_STATUS: Final = {
@@ -68,6 +70,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NodeError:
                 info.reason,
                 f"{peer} answered: {message}",
                 metadata=_kept_metadata(info),
+                incident_id=lambda: _incident(info),
             )
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (
         error.details() or ""
@@ -87,7 +90,11 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NodeError:
 def _error_info(
     error: grpc.aio.AioRpcError,
 ) -> tuple[error_details_pb2.ErrorInfo | None, str]:
-    text = (error.details() or "")[:_MAX_REMOTE_TEXT]
+    # Shown on terminals: a peer's words may not move the cursor or hide in it.
+    text = "".join(
+        character if character.isprintable() else " "
+        for character in (error.details() or "")[:_MAX_REMOTE_TEXT]
+    )
     for value in _values(error, _DETAILS_KEY):
         try:
             status = status_pb2.Status.FromString(value)
@@ -109,6 +116,12 @@ def _error_info(
 def _values(error: grpc.aio.AioRpcError, key: str) -> Sequence[bytes]:
     trailers = error.trailing_metadata() or ()
     return [value for name, value in trailers if name == key and isinstance(value, bytes)]
+
+
+def _incident(info: error_details_pb2.ErrorInfo) -> str:
+    # The number by which the peer's administrator finds it, if it is one.
+    found: str = info.metadata.get("incident", "")
+    return found if _INCIDENT.fullmatch(found) else new_incident_id()
 
 
 def _kept_metadata(info: error_details_pb2.ErrorInfo) -> dict[str, str]:
