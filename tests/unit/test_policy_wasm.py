@@ -5,6 +5,8 @@ The policies that misbehave are small modules of OPA's ABI written here as text.
 
 import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -149,6 +151,12 @@ def test_a_thousand_decisions_are_fast(
     record_property("policy_decision_p50_ms", median * 1000)
     # About 0.6 ms where it was written: an engine twenty times slower is another engine.
     assert median < 0.012
+
+
+def test_an_engine_that_lives_to_the_end_of_the_process_goes_quietly() -> None:
+    code = "from luoshu.policies import load_default_engine as e; engine = e(); engine.decide({})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stderr == ""
 
 
 # ---- replay

@@ -15,6 +15,7 @@ function and five built-in dispatchers, and exports ``opa_eval``. What this adap
 """
 
 import json
+import weakref
 from collections.abc import Callable
 from typing import Final, NoReturn
 
@@ -104,6 +105,9 @@ class WasmPolicyEngine:
         if not isinstance(entry_point, int):
             raise _unavailable("the policy has no such entry point")
         self._entry_point = entry_point
+        # Freed before the interpreter takes wasmtime's Python apart, which its own destructors
+        # don't survive.
+        weakref.finalize(self, _close, self._module, self._engine)
 
     @property
     def policy_digest(self) -> str:
@@ -207,6 +211,11 @@ class _Run:
         if not end:
             raise _AbiError("the result is too long")
         return text
+
+
+def _close(module: Module, engine: Engine) -> None:
+    module.close()
+    engine.close()
 
 
 def _refusal(name: str) -> Callable[..., NoReturn]:
