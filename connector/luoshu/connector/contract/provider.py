@@ -7,7 +7,7 @@ event back: what binds on receipt binds in the commit that receives it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 
 import sqlalchemy as sa
@@ -143,7 +143,7 @@ class ContractProvider:
 
         return await self._ledger.read(find)
 
-    async def watch_events(self, caller: str, cursor: str) -> AsyncIterator[ContractNews]:
+    async def watch_events(self, caller: str, cursor: str) -> AsyncGenerator[ContractNews, None]:
         """Streams events of the caller's contracts with this node, without end.
 
         Args:
@@ -259,21 +259,17 @@ class ContractProvider:
         with as_node_error(state):
             event = check_submission(state, envelope, self._members, tx.now)
         body = event.body
-        offered: tuple[CatalogEntry, Offer] | None = None
-        if isinstance(body, RequestBody):
-            offered = self._offered(tx, event.author, body)
+        offer = self._offered(tx, event.author, body) if isinstance(body, RequestBody) else None
         after = self._sequence(tx, state, envelope)
-        if offered is not None:
-            return self._answer(tx, after, *offered)
+        if offer is not None:
+            return self._answer(tx, after, offer)
         if event.type is EventType.ACCEPT:
             return self._conclude(tx, after)
         if event.type is EventType.VERIFY and after.agreed is not None:
             return self._author(tx, after, EventType.FINALIZE, ConfirmBody(after.agreed.digest))
         return after
 
-    def _offered(
-        self, tx: Transaction, consumer: str, body: RequestBody
-    ) -> tuple[CatalogEntry, Offer]:
+    def _offered(self, tx: Transaction, consumer: str, body: RequestBody) -> Offer:
         published = self._entries.published_entry(tx.connection, body.product_id)
         if published is None or published.entry is None:
             raise NodeError("NOT_FOUND")
@@ -286,13 +282,10 @@ class ContractProvider:
                 "CATALOG_VERSION_CONFLICT",
                 "The product's entry has a newer version than the one asked about.",
             )
-        return entry, offer
+        return offer
 
-    def _answer(
-        self, tx: Transaction, state: ContractState, entry: CatalogEntry, offer: Offer
-    ) -> ContractState:
-        if not state.terms.stricter_or_equal(entry.release):
-            return self._refuse(tx, state, "the product's release floor is stricter")
+    def _answer(self, tx: Transaction, state: ContractState, offer: Offer) -> ContractState:
+        # No offer is weaker than its product's floor, and no answer weaker than its offer.
         answer = answer_request(offer, offer.limits, state.terms, tx.now)
         if isinstance(answer, Agree):
             return self._agree(tx, state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -188,7 +188,7 @@ class ContractService:
             self._credential(state.consumer, state),
         )
 
-    async def watch(self, contract_id: str) -> AsyncIterator[ContractState]:
+    async def watch(self, contract_id: str) -> AsyncGenerator[ContractState, None]:
         """Yields a contract's present state, then each new one, without end.
 
         Raises:
