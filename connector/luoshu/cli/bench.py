@@ -11,7 +11,7 @@ from luoshu.cli.output import JsonOption, print_json, print_table, progress
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="query, publish, search, negotiate, …")],
+    name: Annotated[str, typer.Argument(help="query, publish, search or negotiate.")],
     quick: Annotated[bool, typer.Option("--quick", help="Fewer runs; for a first look.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -25,19 +25,20 @@ def bench(
     if as_json:
         print_json(report)
         return
+    figures = report["figures"]
+    headers = ("name", "value", "unit", "baseline", "baseline_of", "target", "met")
     print_table(
-        ("figure", "value", "unit", "baseline", "baseline of", "target", "met"),
+        headers,
         [
-            (
-                f["name"],
-                f["value"],
-                f["unit"],
-                f.get("baseline"),
-                f.get("baseline_of"),
-                f.get("target"),
-                {True: "yes", False: "no"}.get(f.get("met"), ""),
-            )
-            for f in report["figures"]
+            [_cell(figure.get(header)) for header in headers]
+            for figure in (figures if isinstance(figures, list) else [])
+            if isinstance(figure, dict)
         ],
         "No figures.",
     )
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value

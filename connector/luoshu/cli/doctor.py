@@ -27,15 +27,21 @@ def doctor(
             {
                 "ok": healthy,
                 "findings": [
-                    {"check": f.check, "ok": f.ok, "detail": f.detail, "remedy": f.remedy}
+                    {
+                        "check": f.check,
+                        "ok": f.ok,
+                        "level": f.level,
+                        "detail": f.detail,
+                        "remedy": f.remedy,
+                    }
                     for f in findings
                 ],
             }
         )
     else:
         for finding in findings:
-            typer.echo(f"{'ok ' if finding.ok else 'NO '} {finding.check}: {finding.detail}")
-            if not finding.ok and finding.remedy:
-                typer.echo(f"    {finding.remedy}")
+            typer.echo(f"{finding.level:<8}{finding.check}: {finding.detail}")
+            if finding.remedy:
+                typer.echo(f"        {finding.remedy}")
     if not healthy:
         raise typer.Exit(FAILED)

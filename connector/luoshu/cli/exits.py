@@ -73,15 +73,20 @@ def _of_the_project(error: BaseException) -> Told | None:
         elif isinstance(error, (sdk.InvalidRequestError, sdk.ProfileError)):
             code = USAGE
         return Told(str(error), code, error.reason)
-    reason = getattr(error, "reason", None) or getattr(error, "code", None)
-    if not isinstance(reason, str) or not type(error).__module__.startswith("luoshu."):
+    if not type(error).__module__.startswith("luoshu."):
         return None
-    from luoshu.connector.errors import NodeError
+    from luoshu.connector.errors import NodeError, lookup
 
+    reason = getattr(error, "reason", None) or getattr(error, "code", None)
+    if not isinstance(reason, str) or lookup(reason) is None:
+        # Raised on purpose, by a part that names no reason of the catalogue.
+        return Told(str(error), FAILED, str(reason or type(error).__name__))
     told = NodeError.from_reason(error)
-    if told.reason == "INTERNAL":
-        return Told(str(error), FAILED, reason)
-    return Told(told.public, _BY_STATUS.get(told.status, OTHER), told.reason)
+    paragraph = told.public
+    if told.private and told.reason != "INTERNAL":
+        # Offline commands run where the operational log would be: the detail is theirs.
+        paragraph = f"{paragraph} ({told.private})"
+    return Told(paragraph, _BY_STATUS.get(told.status, OTHER), told.reason)
 
 
 class StoryGroup(TyperGroup):

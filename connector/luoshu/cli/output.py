@@ -87,5 +87,7 @@ def _plain(value: object) -> object:
     if isinstance(value, (dt.datetime, dt.date, dt.time)):
         return value.isoformat()
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else str(value)
+        # A number if a double shows all its digits, else text; as `luoshu sandbox run` does.
+        number = float(value)
+        return number if Decimal(repr(number)) == value else str(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -25,15 +25,22 @@ def prepare(
     as_json: JsonOption = False,
 ) -> None:
     """Load a product's data into the node: declared columns only, isolated. The node may run."""
-    from luoshu.connector.products import prepare_on_node
+    from contextlib import closing
 
-    with progress(f"preparing {product_file.name}"):
-        prepared = prepare_on_node(node, product_file)
+    from luoshu.connector.config import load_settings
+    from luoshu.connector.products import prepare_on_node
+    from luoshu.sandbox.run import Sandbox
+
+    load_settings(node)  # says so if this is no node's directory
+    with closing(Sandbox.start()) as sandbox, progress(f"preparing {product_file.name}"):
+        prepared = prepare_on_node(node, product_file, sandbox.isolation)
     facts = {
         "product": prepared.id,
         "digest": prepared.digest,
+        "rows": prepared.rows,
         "units": prepared.units,
         "columns": [column.name for column in prepared.columns],
+        "notes": list(prepared.notes),
     }
     print_result(facts, as_json, lambda: print_fields(facts))
 

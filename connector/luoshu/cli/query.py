@@ -79,9 +79,9 @@ def _print_json(result: Result) -> None:
     print_json(
         {
             "status": "released",
-            "code": "",
-            "message": "",
-            "columns": list(result.columns),
+            "code": "RELEASED",
+            "message": "Results cover released groups only.",
+            "columns": [{"name": name, "type": kind} for name, kind in result.schema],
             "rows": result.rows(),
             "request_id": result.request_id,
             "receipt": result.receipt.summary(),

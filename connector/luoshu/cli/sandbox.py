@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from luoshu.cli.exits import DENIED, FAILED, OK, UsageError
+from luoshu.cli.exits import UsageError
 from luoshu.cli.output import JsonOption, note, print_json, print_table, progress
 
-if TYPE_CHECKING:
-    from luoshu.contracts.canonical import JsonObject, JsonValue
-
 app = typer.Typer(no_args_is_help=True, help="Try a product and a query locally, without a node.")
-
-_EXIT = {"released": OK, "denied": DENIED, "failed": FAILED}
 
 
 class Viewer(StrEnum):
@@ -59,23 +54,32 @@ def run(
 ) -> None:
     """Run a query as a contract would: guard, isolation, release. Exit code 3 if denied."""
     statements = _statements(sql, sql_file)
-    from luoshu.sandbox.dry_run import dry_run
+    from luoshu.sandbox.dry_run import EXIT_CODES, FAILED, HistoryError, dry_run
+    from luoshu.sandbox.errors import ProductFileError, SandboxError
 
-    as_lines = sql_file is not None
-    with progress("sandbox") as show:
-        show("computing")
-        answers: Iterator[JsonObject] = dry_run(
-            product, statements, as_analyst=viewer is Viewer.ANALYST, history=history
-        )
-        code = OK
-        for answer in answers:
-            code = max(code, _EXIT.get(str(answer["status"]), FAILED))
-            if as_json or as_lines:
-                print_json(answer)
-            else:
-                _print(answer)
-    if code:
-        raise typer.Exit(code)
+    as_json = as_json or sql_file is not None
+    worst = 0
+    try:
+        with progress("sandbox"):
+            for answer in dry_run(
+                product, statements, as_analyst=viewer is Viewer.ANALYST, history=history
+            ):
+                worst = max(worst, EXIT_CODES[str(answer["status"])])
+                if as_json:
+                    print_json(answer)
+                else:
+                    _print(answer)
+    except (ProductFileError, HistoryError) as error:
+        raise UsageError(error.message) from error
+    except SandboxError as error:
+        if not as_json:
+            raise
+        # Nothing ran, and a program that reads JSON is still told why.
+        worst = EXIT_CODES[FAILED]
+        told = {"status": FAILED, "code": error.code, "message": error.message}
+        print_json({**told, "columns": [], "rows": []})
+    if worst:
+        raise typer.Exit(worst)
 
 
 def _statements(sql: str | None, sql_file: Path | None) -> Sequence[str]:
@@ -87,19 +91,23 @@ def _statements(sql: str | None, sql_file: Path | None) -> Sequence[str]:
     return [sys.stdin.read() if sql == "-" else str(sql)]
 
 
-def _print(answer: JsonObject) -> None:
+def _print(answer: Mapping[str, object]) -> None:
     if answer["status"] != "released":
-        note(f"{answer['status']}: {answer['code']}: {answer['message']}")
+        note(f"{answer['status']} ({answer['code']}): {answer['message']}")
+        if answer.get("cause"):
+            note(f"Cause, for the holder only: {answer['cause']}")
         return
-    columns, rows = answer.get("columns"), answer.get("rows")
     print_table(
-        [str(c["name"] if isinstance(c, dict) else c) for c in _list(columns)],
-        [_list(row) for row in _list(rows)],
+        [str(column["name"]) for column in _list(answer["columns"]) if isinstance(column, dict)],
+        [_list(row) for row in _list(answer["rows"])],
         "No group reached the release threshold.",
     )
-    if answer.get("withheld_groups"):
-        note(f"{answer['withheld_groups']} groups withheld (only the holder sees this).")
+    for what in ("groups", "values"):
+        if count := answer.get(f"withheld_{what}"):
+            note(f"{count} {what} withheld; only the holder sees this.")
+    for each in _list(answer.get("notes")):
+        note(f"note: {each}")
 
 
-def _list(value: JsonValue) -> list[JsonValue]:
+def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -62,6 +61,19 @@ class Result:
         """Names of the columns, in order; names may repeat."""
         return tuple(self.table.column_names)
 
+    @property
+    def schema(self) -> tuple[tuple[str, str], ...]:
+        """Name and type of each column: the SQL type that the release states, else Arrow's."""
+        stated = self.receipt.body.data.get("columns")
+        columns = [
+            (str(column.get("name")), str(column.get("type")))
+            for column in (stated if isinstance(stated, list) else [])
+            if isinstance(column, dict)
+        ]
+        if tuple(name for name, _ in columns) == self.columns:
+            return tuple(columns)
+        return tuple((field.name, str(field.type)) for field in self.table.schema)
+
     def rows(self) -> list[list[object]]:
         """The rows as Python values."""
         columns: list[list[object]] = [column.to_pylist() for column in self.table.columns]
@@ -90,12 +102,3 @@ class Result:
             f"<Result {len(self)} rows x {len(self.columns)} columns, "
             f"receipt verified: entry {self.receipt.index} of {self.receipt.origin}>"
         )
-
-    def summary(self) -> Mapping[str, object]:
-        """Plain facts, as the CLI prints them."""
-        return {
-            "request_id": self.request_id,
-            "columns": list(self.columns),
-            "rows": self.rows(),
-            "receipt": self.receipt.summary(),
-        }
