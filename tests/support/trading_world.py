@@ -212,7 +212,8 @@ class World:
 
     @property
     def third(self) -> TradingNode:
-        return self.nodes[THIRD.id]
+        """Started when it is needed."""
+        return self.nodes.get(THIRD.id) or self.start(THIRD)
 
     def start(self, member: Member) -> TradingNode:
         """Opens a node, again if it was closed before."""
@@ -346,7 +347,7 @@ async def trading_world(root: Path) -> AsyncIterator[World]:
     """The world with all its nodes running."""
     world = World(root)
     try:
-        for member in (OPERATOR, HOLDER, ANALYST, THIRD):
+        for member in (OPERATOR, HOLDER, ANALYST):
             world.start(member)
         yield world
     finally:
