@@ -451,7 +451,8 @@ class Ledger:
                 self._projections.advance(connection, state.size, self._tree.root())
                 connection.commit()
             except Exception as error:  # noqa: BLE001  whatever it is, the journal knows better
-                connection.rollback()
+                # After a commit that failed, only closing the connection surely ends the transaction.
+                connection.invalidate()
                 self._recover(error)
         self._state = state
         self._publisher.request(state.size, state.note)
