@@ -164,7 +164,12 @@ def decode_bundle(data: bytes, width: int) -> list[tuple[int, bytes]]:
     Raises:
         LogFormatError: The file is cut or has bytes left over; it carries the byte offset.
     """
-    entries, position = [], 0
+    return list(iterate_bundle(data, width))
+
+
+def iterate_bundle(data: bytes, width: int) -> Iterator[tuple[int, bytes]]:
+    """Read an entry bundle entry by entry, as far as that is possible; see `decode_bundle`."""
+    position = 0
     for _ in range(width):
         start = position
         if start + 2 > len(data):
@@ -173,10 +178,9 @@ def decode_bundle(data: bytes, width: int) -> list[tuple[int, bytes]]:
         position = start + 2 + length
         if position > len(data):
             raise LogFormatError("the entry bundle is cut short", start)
-        entries.append((start, data[start + 2 : position]))
+        yield start, data[start + 2 : position]
     if position != len(data):
         raise LogFormatError("the entry bundle has bytes left over", position)
-    return entries
 
 
 def _index_path(index: int) -> str:

@@ -31,8 +31,8 @@ from luoshu.contracts.log.tiles import (
     MAX_TILE_BYTES,
     TILE_WIDTH,
     Tile,
-    decode_bundle,
     decode_hashes,
+    iterate_bundle,
     tiles_of_level,
 )
 from luoshu.contracts.membership.credential import MembershipCredential
@@ -316,20 +316,8 @@ class _Trees:
         return truth
 
     def _read_pair(self, bundle: Tile) -> None:
-        entries: Sequence[tuple[int, bytes]] = ()
-        hashes: Sequence[bytes] = ()
-        try:
-            data = self._reader.read(bundle.path, MAX_BUNDLE_BYTES)
-            entries = decode_bundle(data, bundle.width)
-            self._report.count("bundles")
-        except LogError as error:
-            self._report.add(LogProblem(bundle.path, error.message, bundle.first, _offset(error)))
-        tile = Tile(0, bundle.index, bundle.width)
-        try:
-            hashes = decode_hashes(self._reader.read(tile.path, MAX_TILE_BYTES), tile.width)
-            self._report.count("tiles")
-        except LogError as error:
-            self._report.add(LogProblem(tile.path, error.message, tile.first, _offset(error)))
+        hashes = self._read_tile(Tile(0, bundle.index, bundle.width))
+        entries = self._read_bundle(bundle, hashes)
         for i in range(bundle.width):
             from_bundle = hash_leaf(entries[i][1]) if entries else None
             from_tile = hashes[i] if hashes else None
@@ -337,6 +325,33 @@ class _Trees:
             self._tiles.add(from_tile)
             if entries and hashes and from_bundle != from_tile:
                 self._differing.setdefault(bundle.first + i, entries[i][0])
+
+    def _read_tile(self, tile: Tile) -> Sequence[bytes]:
+        try:
+            hashes = decode_hashes(self._reader.read(tile.path, MAX_TILE_BYTES), tile.width)
+        except LogError as error:
+            self._report.add(LogProblem(tile.path, error.message, tile.first, _offset(error)))
+            return ()
+        self._report.count("tiles")
+        return hashes
+
+    def _read_bundle(self, bundle: Tile, hashes: Sequence[bytes]) -> Sequence[tuple[int, bytes]]:
+        entries: list[tuple[int, bytes]] = []
+        try:
+            data = self._reader.read(bundle.path, MAX_BUNDLE_BYTES)
+            for each in iterate_bundle(data, bundle.width):
+                entries.append(each)
+        except LogError as error:
+            index, offset = bundle.first + len(entries), _offset(error)
+            # A wrong length shows only later, so the first entry that isn't the tile's is named.
+            for i, (start, entry) in enumerate(entries):
+                if hashes and hash_leaf(entry) != hashes[i]:
+                    index, offset = bundle.first + i, start
+                    break
+            self._report.add(LogProblem(bundle.path, error.message, index, offset))
+            return ()
+        self._report.count("bundles")
+        return entries
 
     def _blame_tiles(self) -> None:
         for index in self._differing:
@@ -455,7 +470,13 @@ def _compare_journal(
                     report.add(LogProblem(JOURNAL_NAME, message, size, offset))
             size += 1
         offset += len(line)
-    if truth is None and tree.size == checkpoint.size and tree.root() != checkpoint.root:
-        message = "its entries don't lead to the checkpoint's root"
-        report.add(LogProblem(JOURNAL_NAME, message, offset=0))
+    if truth is None and tree.size == checkpoint.size:
+        if tree.root() != checkpoint.root:
+            message = "its entries don't lead to the checkpoint's root"
+            report.add(LogProblem(JOURNAL_NAME, message, offset=0))
+        else:
+            report.notes.append(
+                "the journal does lead to the checkpoint's root: "
+                "the node writes the published files again when it starts"
+            )
     return size, offset
