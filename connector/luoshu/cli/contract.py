@@ -60,14 +60,15 @@ def request(
     The holder agrees, makes a counter-offer (`luoshu contract accept` takes it), refuses (exit
     code 3), or answers by hand later.
     """
+    begin, end = moment("--from", not_before), moment("--until", until, end=True)
     with open_space(profile) as space, progress("negotiating"):
         contract = space.negotiate(
             product,
             offer,
             purpose=purpose,
             uses=uses,
-            not_before=moment("--from", not_before),
-            not_after=moment("--until", until, end=True),
+            not_before=begin,
+            not_after=end,
             regions=region,
             min_units=min_units,
             wait=wait,
@@ -147,13 +148,14 @@ def counter(
     """Either: propose other terms. What isn't given stays as it is on the table."""
     if all(v is None for v in (purpose, uses, not_before, until, region, min_units)):
         raise UsageError("Say which terms to change, for instance --uses 5.")
+    begin, end = moment("--from", not_before), moment("--until", until, end=True)
     _act(
         contract,
         lambda c: c.counter(
             purpose=purpose,
             uses=uses,
-            not_before=moment("--from", not_before),
-            not_after=moment("--until", until, end=True),
+            not_before=begin,
+            not_after=end,
             regions=region,
             min_units=min_units,
             reason=reason,

@@ -33,6 +33,12 @@ _BY_STATUS = {
     "CANCELLED": FAILED,
     "INTERNAL": FAILED,
 }
+_BY_REASON = {
+    # The state of this machine's own files, not anybody's decision.
+    "CONFIGURATION_INVALID": USAGE,
+    "SCHEMA_TOO_NEW": FAILED,
+    "CATALOG_ENTRY_INVALID": FAILED,
+}
 
 
 class UsageError(Exception):
@@ -86,7 +92,8 @@ def _of_the_project(error: BaseException) -> Told | None:
     if told.private and told.reason != "INTERNAL":
         # Offline commands run where the operational log would be: the detail is theirs.
         paragraph = f"{paragraph} ({told.private})"
-    return Told(paragraph, _BY_STATUS.get(told.status, OTHER), told.reason)
+    code = _BY_REASON.get(told.reason, _BY_STATUS.get(told.status, OTHER))
+    return Told(paragraph, code, told.reason)
 
 
 class StoryGroup(TyperGroup):

@@ -32,25 +32,21 @@ def print_result(value: object, as_json: bool, text: Callable[[], None]) -> None
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
-    """Prints an aligned table; `empty` if there are no rows."""
-    lines = [tuple("" if cell is None else str(cell) for cell in row) for row in rows]
+    """Prints an aligned table, nothing wrapped or cut; `empty` if there are no rows."""
+    from rich.cells import cell_len
+
+    lines = [tuple(_one_line(cell) for cell in row) for row in rows]
     if not lines:
         typer.echo(empty)
         return
-    if sys.stdout.isatty():
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(*headers, box=box.SIMPLE, pad_edge=False)
-        for line in lines:
-            table.add_row(*(Text(cell) for cell in line))
-        Console().print(table)
-        return
-    # Pipes get tabs: nothing is wrapped or cut, and `cut -f` works.
+    lines.insert(0, tuple(headers))
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        typer.echo("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in line))
+        padded = (
+            cell + " " * (width - cell_len(cell))
+            for cell, width in zip(line, widths, strict=True)
+        )
+        typer.echo("  ".join(padded).rstrip())
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
@@ -81,6 +77,10 @@ def progress(label: str) -> Iterator[Callable[[str], None]]:
 
     with Console(stderr=True).status(escape(label)) as status:
         yield lambda phase: status.update(f"{escape(label)}: {escape(phase)}")
+
+
+def _one_line(cell: object) -> str:
+    return "" if cell is None else " ".join(str(cell).split("\n"))
 
 
 def _plain(value: object) -> object:

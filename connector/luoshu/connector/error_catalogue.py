@@ -76,9 +76,9 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
         "QUERY_INVALID",
         "INVALID_ARGUMENT",
         "The SQL doesn't parse or names something that doesn't exist.",
-        "Correct the SQL; `luoshu product show` lists the columns.",
+        "Correct the SQL; `luoshu catalog show` lists the columns.",
         "SQL 无法解析，或引用了不存在的对象。",
-        "请更正 SQL；可用 `luoshu product show` 查看列。",
+        "请更正 SQL；可用 `luoshu catalog show` 查看列。",
     ),
     (
         "PRODUCT_FILE_INVALID",
@@ -429,9 +429,9 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
         "UNIMPLEMENTED",
         "UNIMPLEMENTED",
         "This node doesn't offer that call.",
-        "See the node's roles with `luoshu node show`, and the README for what works.",
+        "See the node's roles with `luoshu node status`, and the README for what works.",
         "本节点不提供该调用。",
-        "请用 `luoshu node show` 查看节点角色；可用功能见 README。",
+        "请用 `luoshu node status` 查看节点角色；可用功能见 README。",
     ),
     (
         "INTERNAL",
@@ -460,8 +460,8 @@ _GUARD_WHAT: Final = Text(
     "The query guard doesn't permit this query.", "查询保护规则不允许该查询。"
 )
 _GUARD_STEP: Final = Text(
-    "Ask for aggregates over the columns that `luoshu product show` lists, used as it says there.",
-    "请按 `luoshu product show` 所列的列及其允许的用途编写聚合查询。",
+    "Ask for aggregates over the columns that `luoshu catalog show` lists, used as it says there.",
+    "请按 `luoshu catalog show` 所列的列及其允许的用途编写聚合查询。",
 )
 
 
