@@ -136,7 +136,7 @@ def build_entry(
                 )
                 for column in prepared.columns
             ),
-            privacy_unit=prepared.privacy_unit,
+            privacy_unit=prepared.privacy_unit or None,
             release=ReleaseTerms(ReleaseMode(floor.mode), floor.min_units),
             offers=tuple(offers),
             issued_at=to_milliseconds(now),

@@ -35,6 +35,18 @@ from luoshu.contracts.product import CatalogEntry, Tombstone
 
 __all__ = ["CatalogProjection", "milliseconds"]
 
+# Built once: building a statement takes longer than running it.
+_ENTRY = tables.entries.c.product_id == sa.bindparam("of")
+_FIND_ENTRY = sa.select(
+    tables.entries.c.log_index, tables.entries.c.terms, tables.entries.c.withdrawn
+).where(_ENTRY)
+_FORGET_ENTRY = sa.delete(tables.entries).where(_ENTRY)
+_INSERT_ENTRY = sa.insert(tables.entries)
+_FORGET_AUDIENCE = sa.delete(tables.audience).where(
+    tables.audience.c.product_id == sa.bindparam("of")
+)
+_INSERT_AUDIENCE = sa.insert(tables.audience)
+
 
 class CatalogProjection:
     """Folds catalog and product entries."""
@@ -125,9 +137,9 @@ def _published(connection: sa.Connection, log_index: int, data: JsonObject) -> N
         envelope=envelope.to_bytes(),
         terms=terms,
     )
-    connection.execute(sa.delete(tables.audience).where(tables.audience.c.product_id == entry.id))
+    connection.execute(_FORGET_AUDIENCE, {"of": entry.id})
     connection.execute(
-        sa.insert(tables.audience),
+        _INSERT_AUDIENCE,
         [{"product_id": entry.id, "participant_id": who} for who in sorted(visible_to)],
     )
     add_to_index(
@@ -158,17 +170,12 @@ def _withdrawn(connection: sa.Connection, log_index: int, data: JsonObject) -> N
 
 
 def _replace(connection: sa.Connection, *, product_id: str, **values: object) -> None:
-    table = tables.entries
-    before = connection.execute(
-        sa.select(table.c.log_index, table.c.terms, table.c.withdrawn).where(
-            table.c.product_id == product_id
-        )
-    ).one_or_none()
+    before = connection.execute(_FIND_ENTRY, {"of": product_id}).one_or_none()
     if before is not None:
         if not before.withdrawn:
             remove_from_index(connection, log_index=before.log_index, terms=before.terms)
-        connection.execute(sa.delete(table).where(table.c.product_id == product_id))
-    connection.execute(sa.insert(table).values(product_id=product_id, **values))
+        connection.execute(_FORGET_ENTRY, {"of": product_id})
+    connection.execute(_INSERT_ENTRY, {"product_id": product_id, **values})
 
 
 def _seen(connection: sa.Connection, data: JsonObject) -> None:

@@ -135,15 +135,17 @@ def add_to_index(
         valid_until: Unix milliseconds; not found any more from then on.
     """
     combination = {field: facets[field] for field in FACET_FIELDS}
-    table = tables.facets
-    same = sa.and_(*(table.c[field] == value for field, value in combination.items()))
-    found = connection.scalar(sa.select(table.c.id).where(same))
+    found = connection.scalar(_FIND_FACETS, combination)
     if found is None:
-        found = connection.scalar(sa.insert(table).values(combination).returning(table.c.id))
+        found = connection.scalar(_INSERT_FACETS, combination)
     connection.execute(
-        sa.insert(tables.listing).values(
-            log_index=log_index, product_id=product_id, valid_until=valid_until, facets=found
-        )
+        _INSERT_LISTING,
+        {
+            "log_index": log_index,
+            "product_id": product_id,
+            "valid_until": valid_until,
+            "facets": found,
+        },
     )
     connection.execute(_ADD, {"log_index": log_index, "terms": terms})
 
@@ -226,6 +228,12 @@ def _count(
     return total, tuple(FacetCount(field, value, count) for (field, value), count in ordered)
 
 
+# Built once: building a statement takes longer than running it.
+_FIND_FACETS = sa.select(tables.facets.c.id).where(
+    *(tables.facets.c[field] == sa.bindparam(field) for field in FACET_FIELDS)
+)
+_INSERT_FACETS = sa.insert(tables.facets).returning(tables.facets.c.id)
+_INSERT_LISTING = sa.insert(tables.listing)
 _ADD = sa.text("INSERT INTO catalog_index (rowid, terms) VALUES (:log_index, :terms)")
 _REMOVE = sa.text(
     "INSERT INTO catalog_index (catalog_index, rowid, terms) VALUES ('delete', :log_index, :terms)"

@@ -8,7 +8,7 @@ of its offers' audiences (ADR 0041).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final
 
 import sqlalchemy as sa
@@ -212,7 +212,7 @@ class CatalogService:
             raise NodeError("NOT_FOUND")
         return envelope
 
-    async def watch(self, caller: str, cursor: str) -> AsyncIterator[CatalogChange]:
+    async def watch(self, caller: str, cursor: str) -> AsyncGenerator[CatalogChange, None]:
         """Streams changes that the caller may see, in the order of the log, without end.
 
         A version that a newer one has replaced is left out. The cursor is the log index

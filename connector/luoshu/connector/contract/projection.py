@@ -15,6 +15,9 @@ from luoshu.contracts.log.entry import Entry, EntryKind
 
 __all__ = ["ContractProjection"]
 
+_INSERT_EVENT = sa.insert(tables.events)
+_INSERT_USE = sa.insert(tables.uses)
+
 
 class ContractProjection:
     """Folds sequenced events; they were verified before they were written."""
@@ -37,24 +40,26 @@ class ContractProjection:
         before = find_state(connection, event.contract_id)
         after = replayed(before, event, position, sequenced.position.digest)
         connection.execute(
-            sa.insert(tables.events).values(
-                contract_id=event.contract_id,
-                position=position.position,
-                log_index=entry.index,
-                event=sequenced.event.to_bytes(),
-                event_digest=sequenced.event.digest,
-                position_envelope=sequenced.position.to_bytes(),
-                position_digest=sequenced.position.digest,
-            )
+            _INSERT_EVENT,
+            {
+                "contract_id": event.contract_id,
+                "position": position.position,
+                "log_index": entry.index,
+                "event": sequenced.event.to_bytes(),
+                "event_digest": sequenced.event.digest,
+                "position_envelope": sequenced.position.to_bytes(),
+                "position_digest": sequenced.position.digest,
+            },
         )
         if isinstance(event.body, UseBody):
             connection.execute(
-                sa.insert(tables.uses).values(
-                    contract_id=event.contract_id,
-                    request_id=used_request(event.body),
-                    position=position.position,
-                    ordinal=after.uses,
-                    decision=event.body.decision,
-                )
+                _INSERT_USE,
+                {
+                    "contract_id": event.contract_id,
+                    "request_id": used_request(event.body),
+                    "position": position.position,
+                    "ordinal": after.uses,
+                    "decision": event.body.decision,
+                },
             )
         save_state(connection, after, begun_index=None if before else entry.index)

@@ -83,14 +83,23 @@ class _States:
 
 _states = _States()
 
+# Built once: building a statement takes longer than running it.
+_OF = tables.contracts.c.contract_id == sa.bindparam("of")
+_FIND_HEAD = sa.select(tables.contracts.c.head).where(_OF)
+_FIND = sa.select(tables.contracts).where(_OF)
+_INSERT = sa.insert(tables.contracts)
+_UPDATE = sa.update(tables.contracts).where(_OF)
+
 
 def find_state(connection: sa.Connection, contract_id: str) -> ContractState | None:
     """Returns a contract's newest state, or None."""
-    table = tables.contracts
-    row = connection.execute(
-        sa.select(table).where(table.c.contract_id == contract_id)
-    ).one_or_none()
-    return None if row is None else _state(connection, row)
+    head = connection.scalar(_FIND_HEAD, {"of": contract_id})
+    if head is None:
+        return None
+    cached = _states.get(head)
+    if cached is not None:
+        return cached
+    return _state(connection, connection.execute(_FIND, {"of": contract_id}).one())
 
 
 def save_state(connection: sa.Connection, state: ContractState, *, begun_index: int | None) -> None:
@@ -117,22 +126,20 @@ def save_state(connection: sa.Connection, state: ContractState, *, begun_index: 
         "reason": state.reason,
         "last_moment": None if last is None else int(last.timestamp() * 1000),
     }
-    table = tables.contracts
     if begun_index is None:
-        connection.execute(
-            sa.update(table).where(table.c.contract_id == state.contract_id).values(values)
-        )
+        connection.execute(_UPDATE, {"of": state.contract_id, **values})
     else:
         connection.execute(
-            sa.insert(table).values(
-                contract_id=state.contract_id,
-                product_id=state.product_id,
-                offer_id=state.offer_id,
-                provider=state.provider,
-                consumer=state.consumer,
-                begun_index=begun_index,
+            _INSERT,
+            {
+                "contract_id": state.contract_id,
+                "product_id": state.product_id,
+                "offer_id": state.offer_id,
+                "provider": state.provider,
+                "consumer": state.consumer,
+                "begun_index": begun_index,
                 **values,
-            )
+            },
         )
     _states.put(state)
 
