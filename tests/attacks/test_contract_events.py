@@ -239,6 +239,14 @@ def test_a_contract_that_does_not_begin_with_a_request() -> None:
     assert refused(dealings, event.sign(ANALYST.events)) == "CONTRACT_TRANSITION_INVALID"
 
 
+def test_a_first_event_that_names_a_head() -> None:
+    dealings = Dealings()
+    body = RequestBody(PRODUCT, "standard", terms(), ENTRY_DIGEST)
+    event = draft_event(None, E.REQUEST, body, author=ANALYST.id, time=NOW, contract_id=CONTRACT)
+    headed = replace(event, head=ENTRY_DIGEST)
+    assert refused(dealings, headed.sign(ANALYST.events)) == "CONTRACT_TRANSITION_INVALID"
+
+
 def test_a_contract_with_oneself_or_across_spaces() -> None:
     dealings = Dealings()
     own = RequestBody(ids.product_id(ANALYST.id, "lung"), "standard", terms(), ENTRY_DIGEST)

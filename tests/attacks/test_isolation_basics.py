@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 import time
@@ -421,15 +420,16 @@ async def main():
     await asyncio.sleep(600)
 asyncio.run(main())
 """
-    connector = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    connector = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
+    )
     assert connector.stdout is not None
-    assert connector.stdout.readline() == b"ready\n"
+    assert await connector.stdout.readline() == b"ready\n"
     isolated = [pid for pid in processes_of(marker) if pid != connector.pid]
     assert isolated
     descriptors = [os.pidfd_open(pid) for pid in isolated]
     connector.send_signal(signal.SIGKILL)
-    connector.wait()
-    connector.stdout.close()
+    await connector.wait()
     loop = asyncio.get_running_loop()
     for descriptor in descriptors:
         gone = asyncio.Event()

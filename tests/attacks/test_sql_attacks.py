@@ -426,6 +426,8 @@ ATTACKS = {
     "nul_byte": ("SELECT count(*) FROM visits\0", "QUERY_INVALID"),
     "nul_byte_hides": ("SELECT count(*) FROM visits\0; DROP TABLE visits", "QUERY_INVALID"),
     "nul_in_constant": ("SELECT count(*) FROM visits WHERE note = 'a\0b'", "QUERY_INVALID"),
+    "nul_by_escape": ("SELECT count(*) FROM visits WHERE note = e'\\x00'", "QUERY_INVALID"),
+    "nul_in_alias": ('SELECT count(*) AS U&"\\0000" FROM visits', "QUERY_INVALID"),
     "escape_character": ("SELECT count(*) FROM visits \x1b[2J", "QUERY_INVALID"),
     "lone_surrogate": ("SELECT count(*) FROM visits WHERE note = '\ud800'", "QUERY_INVALID"),
     "homoglyph_column": ("SELECT sum(\u0430ge) FROM visits", "QUERY_INVALID"),

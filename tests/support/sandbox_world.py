@@ -130,7 +130,8 @@ def open_guard(directory: Path, where: str = "") -> Guard:
         connection.execute(f"CREATE TABLE visits (patient_id BIGINT NOT NULL, {columns})")
         names = ", ".join(column.name for column in TABLE.columns)
         connection.execute(
-            f"INSERT INTO visits SELECT substr(patient_id, 9)::BIGINT, {names} FROM ({VISITS}) {where}"
+            f"INSERT INTO visits SELECT substr(patient_id, 9)::BIGINT, {names} "
+            f"FROM ({VISITS}) {where}"
         )
     connections = []
     for before in ("SELECT 1", "USE p0"):

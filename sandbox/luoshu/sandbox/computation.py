@@ -189,8 +189,8 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             )
         stage1 = self._workers["stage1"]
         try:
-            await self._timed("start", self._ready(stage1))
-        except SandboxFailureError:
+            await self._timed("start", self._in_time(stage1.receive()))
+        except WorkerError:
             raise SandboxUnavailableError(await self._why()) from None
         tables = [product.schema(f"p{n}").to_json() for n, product in enumerate(self.products)]
         sql = self.sql.encode("utf-8", "replace").decode()  # a lone surrogate is no text
@@ -250,16 +250,12 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             dict(self.timings),
         )
 
-    async def _ready(self, worker: Worker) -> None:
-        if await self._within_deadline(worker.receive()) != {"type": "ready"}:
-            raise SandboxFailureError("a worker answered wrongly: not ready")
-
     async def _ask(self, worker: Worker, job: _Message) -> _Message:
         await self._within_deadline(worker.send(job))
         return await self._within_deadline(worker.receive())
 
     async def _ready_and_ask(self, worker: Worker, job: _Message) -> _Message:
-        await self._ready(worker)
+        await self._within_deadline(worker.receive())  # ready
         return await self._ask(worker, job)
 
     async def _timed(self, phase: str, work: Awaitable[_Answer]) -> _Answer:
@@ -271,14 +267,18 @@ class Computation(AbstractAsyncContextManager["Computation"]):
 
     async def _within_deadline(self, work: Awaitable[_Answer]) -> _Answer:
         try:
+            return await self._in_time(work)
+        except WorkerError as error:
+            said = await self._stop()
+            raise SandboxFailureError(f"{error} ({said})" if said else str(error)) from None
+
+    async def _in_time(self, work: Awaitable[_Answer]) -> _Answer:
+        try:
             async with asyncio.timeout_at(self._deadline):
                 return await work
         except TimeoutError:
-            reason = "the wall-time limit was reached"
-        except WorkerError as error:
-            reason = str(error)
-        said = await self._stop()
-        raise SandboxFailureError(f"{reason} ({said})" if said else reason)
+            await self._stop()
+            raise SandboxFailureError("the wall-time limit was reached") from None
 
 
 def _refusal(answer: _Message) -> Exception:

@@ -50,6 +50,8 @@ def check_query(
     try:
         stage1 = engine.unparse(connection, stages.stage1)
         stage2 = engine.unparse(connection, stages.stage2)
+        if "\0" in stage1 + stage2:  # from an escape such as e'\\0'; a parser may stop there
+            raise QueryError("The SQL holds a control character; remove it.")
         plan = engine.bind(connection, stage1)
     except engine.EngineError:
         # DuckDB's words may name what the analyst must not see.

@@ -27,7 +27,7 @@ def cast_succeeds(text: str, kind: ValueType) -> bool:
     Stricter than DuckDB: one way to write each value.
     """
     if kind.name == "VARCHAR":
-        return True
+        return "\0" not in text  # DuckDB's parser takes it for the end of the statement
     if kind.name == "BOOLEAN":
         return text in {"true", "false"}
     if kind.name == "BIGINT":
@@ -71,7 +71,7 @@ def constant_text(literal: str, text: str, kind: ValueType) -> str:
         candidate = text.lower() if literal in {"BOOLEAN", "STRING"} else ""
     elif kind.name == "VARCHAR":
         if literal != "STRING":
-            raise ConstantError("compare a text column with a text in single quotes")
+            raise ConstantError(_HOW["VARCHAR"])
         candidate = text
     elif kind.name == "DATE":
         candidate = text if literal in {"STRING", "DATE"} else ""
@@ -88,7 +88,7 @@ _HOW = {
     "BOOLEAN": "compare a boolean column with true or false",
     "DATE": "compare a date column with DATE 'YYYY-MM-DD'",
     "TIMESTAMP": "compare a timestamp column with TIMESTAMP 'YYYY-MM-DD HH:MM:SS'",
-    "VARCHAR": "compare a text column with a text in single quotes",
+    "VARCHAR": "compare a text column with a text in single quotes, without NUL characters",
 }
 
 

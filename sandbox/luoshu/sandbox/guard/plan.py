@@ -175,7 +175,7 @@ def _group_by(node: object, kind: str, depth: int) -> GroupBy:
     )
     (child,) = _several(children, kind, 1)
     keys = _expressions(groups)
-    if sets != ([list(range(len(keys)))] if keys else []):
+    if not _same(sets, [list(range(len(keys)))] if keys else []):
         raise PlanError("several grouping sets")
     return GroupBy(
         _operator(child, depth + 1),
@@ -232,13 +232,12 @@ def _get(node: object) -> Get:
         fixed={"is_index_scan": False, "is_create_index": False, "result_ids": []},
     )
     path = [_text(part) for part in (catalog, schema, table)]
-    if qualified != {"path": path}:
+    if not _same(qualified, {"path": path}):
         raise PlanError("a scan of two names")
+    kinds = _several(types, "returned_types")
     columns = [
         (_text(name), _type(kind))
-        for name, kind in zip(
-            _several(names, "names"), _several(types, "returned_types"), strict=True
-        )
+        for name, kind in zip(_several(names, "names", len(kinds)), kinds, strict=True)
     ]
     output = tuple(_column_index(index, len(columns)) for index in _several(indexes, "scan"))
     return Get(tuple(path), tuple(columns), output)
@@ -348,8 +347,9 @@ def _constant(node: object) -> Constant:
 
 def _type(node: object) -> ValueType:
     name, info = _fields(node, "type", "id", "type_info")
+    name = _text(name)
     if name in _SIMPLE_TYPES and info is None:
-        return ValueType(_text(name))
+        return ValueType(name)
     if name == "DECIMAL" and info is not None:
         width, scale = _fields(
             info,
@@ -373,12 +373,22 @@ def _fields(
     if other := set(node) - set(wanted) - set(fixed) - _IGNORED:
         raise PlanError(f"the field {_name(min(map(str, other)))} of {_name(what)}")
     for name, value in fixed.items():
-        # JSON tells 1 from true; Python's == does not.
-        if name not in node or node[name] != value or type(node[name]) is not type(value):
+        if name not in node or not _same(node[name], value):
             raise PlanError(f"the field {name} of {_name(what)}")
     if missing := [name for name in wanted if name not in node]:
         raise PlanError(f"{_name(what)} without {missing[0]}")
     return [node[name] for name in wanted]
+
+
+def _same(one: object, other: object) -> bool:
+    # JSON tells 1 from true; Python's == does not.
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return one == other
 
 
 def _several(value: object, what: str, count: int | None = None) -> list[Any]:

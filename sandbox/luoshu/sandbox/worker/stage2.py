@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from luoshu.sandbox import engine, wire
 from luoshu.sandbox.schema import ValueType
 from luoshu.sandbox.worker.setup import set_up
@@ -18,7 +20,7 @@ def work(channel: Channel) -> None:
         raise wire.WireError("types must be a list")
     types = [ValueType.parse(kind) for kind in values]
     rows = wire.decode_rows(job["rows"], types, MAX_CELLS)
-    _load(connection, keys, types, rows)
+    load_cells(connection, keys, types, rows)
     result = connection.execute(str(job["sql"])).fetchmany(max_rows + 1)
     if len(result) > max_rows:
         raise MemoryError
@@ -26,9 +28,13 @@ def work(channel: Channel) -> None:
     channel.send({"type": "result", "columns": columns, "rows": wire.encode_rows(result)})
 
 
-def _load(
-    connection: engine.Connection, keys: int, types: list[ValueType], rows: list[wire.Row]
+def load_cells(
+    connection: engine.Connection,
+    keys: int,
+    types: Sequence[ValueType],
+    rows: Sequence[wire.Row],
 ) -> None:
+    """Makes the table `cells` of released cells: `keys` columns k0…, then c0…."""
     names = [f"k{n}" if n < keys else f"c{n - keys}" for n in range(len(types))]
     columns = ", ".join(f"{name} {kind}" for name, kind in zip(names, types, strict=True))
     connection.execute(f"CREATE TABLE cells ({columns})")

@@ -1,0 +1,135 @@
+"""Product files: what is read, and what each mistake is answered with."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from sandbox_world import PRODUCT
+
+from luoshu.sandbox.errors import ProductFileError
+from luoshu.sandbox.product_file import AggregateRelease, UnitPath, load_product_file, parse_product
+from luoshu.sandbox.schema import Use
+
+SEVERAL = """
+id: tpch
+tables:
+  orders:
+    parquet: o.parquet
+    unit: o_custkey
+    columns: {day: {use: [group], bounds: [2020-01-01, 2021-01-01]}}
+  lineitem:
+    parquet: l.parquet
+    unit: {via: orders, on: {l_orderkey: o_orderkey}}
+    columns: {flag: {use: [group], values: [yes, no, 1.5, true]}}
+  part: {parquet: p.parquet, public: true}
+release:
+  {mode: aggregate, min_units: 10, jitter: 4, dominance: 0.85, scope: participant, debits: 16}
+"""
+
+
+def test_product_of_one_table() -> None:
+    product = parse_product(PRODUCT)
+    assert product.table_name == "visits"
+    assert product.title is not None
+    assert product.title.zh == "就诊记录"
+    assert product.columns is not None
+    assert product.columns["age"].bounds == (Decimal(0), Decimal(120))
+    assert product.columns["ward"].use == {Use.GROUP, Use.FILTER}
+    assert isinstance(product.release, AggregateRelease)
+
+
+def test_product_of_several_tables() -> None:
+    product = parse_product(SEVERAL)
+    assert product.tables is not None
+    assert product.tables["lineitem"].unit == UnitPath(
+        via="orders", on={"l_orderkey": "o_orderkey"}
+    )
+    orders, lineitem = product.tables["orders"].columns, product.tables["lineitem"].columns
+    assert orders is not None
+    assert lineitem is not None
+    assert orders["day"].bounds == (dt.date(2020, 1, 1), dt.date(2021, 1, 1))
+    assert lineitem["flag"].values == ("yes", "no", "1.5", "true")
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "{mode: dp, epsilon: 1, delta: 1e-6, cells_per_unit: 1}",
+        "{mode: rows, columns: [ward], max_rows: 5}",
+    ],
+)
+def test_other_modes_are_read(mode: str) -> None:
+    text = PRODUCT.replace("{mode: aggregate, min_units: 10}", mode)
+    assert parse_product(text).release.mode in {"dp", "rows"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("id: visits", "id: Visits", "id:"),
+        ("id: visits", "id: visits\nid: other", "given twice"),
+        ("id: visits", "id: visits\ncolour: red", "colour: unknown key"),
+        ("use: [group, filter]}", "use: [group, filtr]}", "columns.ward.use"),
+        ("use: [group, filter]}", "use: []}", "columns.ward.use"),
+        ("use: [group, filter]}", "usage: [group]}", "columns.ward.usage: unknown key"),
+        ("bounds: [0, 120]", "bounds: [120, 0]", "[least, greatest]"),
+        ("bounds: [0, 120]", "bounds: [0]", "columns.age.bounds"),
+        ("bounds: [0, 120]", "bounds: [a, b]", "must be a number or a date"),
+        ("bounds: [0, 120]", "bounds: [0, .inf]", "must be a number or a date"),
+        ("bounds: [0, 120]", "bounds: [0, 2020-01-01]", "two numbers or two dates"),
+        ("decimals: 2", "decimals: 99", "columns.cost.decimals"),
+        ("{parquet: visits.parquet}", "{parquet: a, csv: b}", "exactly one of"),
+        ("{parquet: visits.parquet}", "{duckdb: a}", "`table` goes with duckdb"),
+        ("{parquet: visits.parquet}", "{parquet: a, table: b}", "`table` goes with duckdb"),
+        ("{parquet: visits.parquet}", "{excel: a}", "unknown key"),
+        ("min_units: 10", "min_units: 0", "release.min_units"),
+        ("min_units: 10", "min_units: 10, k: 3", "release.k: unknown key"),
+        ("mode: aggregate", "mode: anything", "release"),
+        ("privacy_unit: patient_id", "privacy_unit: ward", "analysts can only count it"),
+        ("privacy_unit: patient_id", "privacy_unit: WARD", "differ only in the case"),
+        ("privacy_unit: patient_id\n", "", "missing: privacy_unit"),
+        ("release:", "tables: {a: {parquet: a, public: true}}\nrelease:", "stands instead of"),
+        ("subjects: 200", "subjects: -1", "classification.subjects"),
+        ("level: general", "level: secret", "classification.level"),
+        ("title: {en: Hospital visits, zh: 就诊记录}", "title: {en: Hospital}", "title.zh"),
+    ],
+)
+def test_mistakes_are_named(old: str, new: str, said: str) -> None:
+    assert old in PRODUCT
+    with pytest.raises(ProductFileError) as refused:
+        parse_product(PRODUCT.replace(old, new, 1))
+    assert said in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "- a",
+        "a: [",
+        "a: &x [*x]",
+        "!!python/object:os.system {}",
+        "{[a]: b}",
+        "id: !!binary x",
+        "\x00",
+    ],
+)
+def test_other_documents_are_refused(text: str) -> None:
+    with pytest.raises(ProductFileError):
+        parse_product(text)
+
+
+def test_table_needs_a_unit_or_is_public() -> None:
+    with pytest.raises(ProductFileError, match="public: true"):
+        parse_product(SEVERAL.replace(", public: true", ""))
+
+
+def test_missing_and_large_files(tmp_path: Path) -> None:
+    with pytest.raises(ProductFileError, match="can't be read"):
+        load_product_file(tmp_path / "none.yaml")
+    (tmp_path / "large.yaml").write_text("# " + "x" * (1 << 20))
+    with pytest.raises(ProductFileError, match="larger than 1 MiB"):
+        load_product_file(tmp_path / "large.yaml")
