@@ -27,11 +27,14 @@ def test_runs(text, expected):
 
 
 def test_index_text_holds_bigrams_in_order_then_single_characters():
-    assert index_text(["肺癌生存", "Lung 癌"]) == "肺癌 癌生 生存 _ _ lung _ _ 肺 癌 生 存"
+    assert index_text(_runs("肺癌生存", "Lung 癌")) == "肺癌 癌生 生存 _ _ lung _ _ 肺 癌 生 存"
 
 
 def test_places_have_terms_of_their_own():
-    assert index_text(["肺癌 a"], TITLE) == "~肺癌 _ ~a _ ~肺 ~癌"
-    assert not set(index_text(["肺癌 a"], TITLE).split()) & set(
-        index_text(["肺癌 a"], HEAD).split()
-    ) - {"_"}
+    text = _runs("肺癌 a")
+    assert index_text(text, TITLE) == "~肺癌 _ ~a _ ~肺 ~癌"
+    assert set(index_text(text, TITLE).split()) & set(index_text(text, HEAD).split()) == {"_"}
+
+
+def _runs(*texts):
+    return [tuple(runs(text)) for text in texts]

@@ -19,7 +19,7 @@ from luoshu.connector.catalog.expression import (
     facet_mark,
     tier_expressions,
 )
-from luoshu.connector.catalog.tokens import EVERYWHERE, HEAD, TITLE, index_text
+from luoshu.connector.catalog.tokens import EVERYWHERE, HEAD, TITLE, index_text, runs
 
 __all__ = [
     "COUNT_LIMIT",
@@ -103,12 +103,14 @@ def index_terms(texts: IndexedTexts, visible_to: Iterable[str], facets: Mapping[
         visible_to: Participant ids, or ``*``; the issuer must be among them to see it.
         facets: Value of each facet field.
     """
-    head = (*texts.title, *texts.keywords)
+    title, keywords, body = (
+        [tuple(runs(text)) for text in part] for part in (texts.title, texts.keywords, texts.body)
+    )
     return " ".join(
         (
-            index_text(texts.title, TITLE),
-            index_text(head, HEAD),
-            index_text((*head, *texts.body), EVERYWHERE),
+            index_text(title, TITLE),
+            index_text([*title, *keywords], HEAD),
+            index_text([*title, *keywords, *body], EVERYWHERE),
             *sorted(access_mark(who) for who in set(visible_to)),
             *(facet_mark(field, facets[field]) for field in FACET_FIELDS),
         )

@@ -16,8 +16,9 @@ Terms are written into the index separated by spaces. The index itself uses FTS5
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 __all__ = ["EVERYWHERE", "HEAD", "TITLE", "Run", "index_text", "runs"]
@@ -27,6 +28,8 @@ TITLE, HEAD, EVERYWHERE = "~", "^", ""
 
 BOUNDARY = "_"
 """A term that no text produces; keeps phrases from crossing between two runs."""
+
+_ASCII_WORD = re.compile(r"[a-z0-9]+")
 
 _CJK_RANGES = (
     (0x3005, 0x3007),  # iteration mark, closing mark, zero
@@ -69,6 +72,9 @@ def runs(text: str) -> Iterator[Run]:
     Yields:
         Runs of CJK characters, and words of all other scripts.
     """
+    if text.isascii():
+        yield from (Run(word, cjk=False) for word in _ASCII_WORD.findall(text.lower()))
+        return
     current: list[str] = []
     current_cjk = False
     for character in unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()):
@@ -86,11 +92,11 @@ def runs(text: str) -> Iterator[Run]:
         yield Run("".join(current), current_cjk)
 
 
-def index_text(texts: Iterable[str], place: str = EVERYWHERE) -> str:
+def index_text(texts: Iterable[Sequence[Run]], place: str = EVERYWHERE) -> str:
     """Returns the terms of some texts, in the form that the index stores.
 
     Args:
-        texts: For instance the title in each language.
+        texts: The runs of each, for instance of the title in each language.
         place: Where the texts stand: ``TITLE``, ``HEAD`` or ``EVERYWHERE``.
 
     Returns:
@@ -100,7 +106,7 @@ def index_text(texts: Iterable[str], place: str = EVERYWHERE) -> str:
     terms: list[str] = []
     characters: dict[str, None] = {}
     for text in texts:
-        for run in runs(text):
+        for run in text:
             if not run.cjk:
                 terms.append(place + run.text)
                 continue

@@ -1,0 +1,74 @@
+"""From product file and prepared data to a catalog entry."""
+
+from dataclasses import replace
+
+import pytest
+from contract_world import HOLDER, NOW, offer, terms
+from trading_world import shelved
+
+from luoshu.connector.catalog.entry_building import build_entry, read_offers
+from luoshu.connector.errors import NodeError
+from luoshu.contracts.product import ColumnUse
+from luoshu.sandbox.product_file import parse_product
+
+
+def build(product, *offers, version=1, previous=None):
+    return build_entry(
+        product,
+        offers or (offer(),),
+        holder=HOLDER.credential(),
+        version=version,
+        previous=previous,
+        now=NOW,
+    )
+
+
+def test_everything_declared_is_in_the_entry():
+    entry = build(shelved())
+    assert entry.id == f"{HOLDER.id}:product:lung"
+    assert entry.title.zh == "肺癌生存数据"
+    assert entry.classification.subjects == 228
+    assert entry.security_level == 3
+    assert entry.release.min_units == 10
+    assert [(c.name, c.type) for c in entry.columns] == [("sex", "BIGINT"), ("time", "BIGINT")]
+    assert entry.columns[0].use == (ColumnUse.GROUP, ColumnUse.FILTER)
+    assert entry.source == "North"
+    assert entry.offers == (offer(),)
+
+
+def test_nothing_learnt_from_the_data_is_in_the_entry():
+    one = shelved()
+    two = replace(one, prepared=replace(one.prepared, units=5, rows=17, notes=("secret",)))
+    assert build(one) == build(two)
+
+
+def test_what_is_left_out_is_filled_cautiously():
+    bare = parse_product(
+        "id: bare\nsource: {csv: x.csv}\nprivacy_unit: p\ncolumns: {a: {use: [group]}}\n"
+        "release: {mode: aggregate, min_units: 10}\n"
+    )
+    entry = build(replace(shelved("bare"), file=bare))
+    assert entry.title.en == "bare"
+    assert entry.description == entry.title
+    assert (entry.quality_grade, entry.security_level, entry.theme) == ("D", 1, "unspecified")
+    assert "x.csv" not in str(entry.to_payload())
+
+
+def test_weak_offers_and_unfit_columns_are_told_apart():
+    with pytest.raises(NodeError) as weak:
+        build(shelved(), offer(terms(min_units=9)))
+    assert weak.value.reason == "TERMS_INVALID"
+    product = shelved()
+    column = replace(product.prepared.columns[0], name="two words")
+    unfit = replace(product, prepared=replace(product.prepared, columns=(column,)))
+    with pytest.raises(NodeError) as caught:
+        build(unfit)
+    assert caught.value.reason == "PRODUCT_FILE_INVALID"
+    assert "column" in caught.value.public
+
+
+def test_malformed_offers_name_the_field():
+    with pytest.raises(NodeError) as caught:
+        read_offers(b'[{"id": "a", "visible_to": ["*"], "terms": {}, "limits": {}}]')
+    assert caught.value.reason == "TERMS_INVALID"
+    assert "answer" in caught.value.public
