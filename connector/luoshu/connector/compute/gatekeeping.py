@@ -107,10 +107,27 @@ class Gatekeeper:
                 caller or without the role `analyst`, too old or from the future.
         """
         try:
-            consumer = self._members.require_member(caller, now)
             user_envelope = Envelope.from_bytes(user_credential)
-            user = verify_user_credential(user_envelope, consumer, now)
             envelope = Envelope.from_bytes(request)
+        except ContractsError as error:
+            raise NodeError.from_reason(error) from error
+        return self._verify(caller, user_envelope, envelope, now)
+
+    def require_current(self, request: AuthenticRequest, now: datetime) -> None:
+        """Checks a request again that has waited since it was authenticated.
+
+        Raises:
+            NodeError: As `authenticate`: revoked, expired or too old by now.
+        """
+        caller = request.consumer.participant_id
+        self._verify(caller, request.user_envelope, request.envelope, now)
+
+    def _verify(
+        self, caller: str, user_envelope: Envelope, envelope: Envelope, now: datetime
+    ) -> AuthenticRequest:
+        consumer = self._members.require_member(caller, now)
+        try:
+            user = verify_user_credential(user_envelope, consumer, now)
             asked = verify_request(envelope, user, now)
         except ContractsError as error:
             raise NodeError.from_reason(error) from error

@@ -113,7 +113,7 @@ class ComputeProjection:
     ) -> None:
         connection.execute(
             sa.update(computations)
-            .where(computations.c.request_id == data["request_id"])
+            .where(computations.c.decision_index == data["decision_index"])
             .values(
                 state=state,
                 reason=data.get("reason"),
@@ -123,10 +123,12 @@ class ComputeProjection:
         )
 
 
-def find_computation(connection: Connection, request_id: str) -> Computation | None:
-    """The request as the log knows it, or None if it was never decided."""
+def find_computation(connection: Connection, consumer: str, request_id: str) -> Computation | None:
+    """The request as the log knows it, or None if it was never decided for this consumer."""
     row = connection.execute(
-        sa.select(computations).where(computations.c.request_id == request_id)
+        sa.select(computations).where(
+            computations.c.consumer == consumer, computations.c.request_id == request_id
+        )
     ).one_or_none()
     return None if row is None else _computation(row)
 
@@ -141,14 +143,14 @@ def unfinished_computations(connection: Connection) -> list[Computation]:
     return [_computation(row) for row in rows]
 
 
-def released_request_ids(connection: Connection) -> set[str]:
-    """Ids of the requests whose result may still be fetched."""
+def released_requests(connection: Connection) -> set[str]:
+    """Digests of the requests whose result may still be fetched."""
     rows = connection.execute(
-        sa.select(computations.c.request_id).where(
+        sa.select(computations.c.request_digest).where(
             computations.c.state == ComputationState.RELEASED
         )
     )
-    return {row.request_id for row in rows}
+    return {row.request_digest for row in rows}
 
 
 def find_relayed(connection: Connection, request_id: str) -> Relayed | None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Protocol
+from typing import Final, Protocol
 
 from sqlalchemy import Connection
 
@@ -29,6 +29,9 @@ from luoshu.contracts.keys import PublicKey
 from luoshu.contracts.log.receipt import Receipt, verify_receipt
 from luoshu.contracts.membership import UserCredential
 from luoshu.contracts.request import ComputationRequest, verify_request
+
+MAX_RESULT_BYTES: Final = 1 << 30
+"""More than any holder may release: what keeps coming is not kept."""
 
 
 class Contracts(Protocol):
@@ -132,10 +135,14 @@ class ComputeRelay:
         receipt_bytes = b""
         chunks: list[bytes] = []
         hasher = sha256()
+        length = 0
         async for part in self._peers.fetch_result(relayed.provider, request_id):
             if part.receipt:
                 receipt_bytes = part.receipt
             else:
+                length += len(part.arrow_ipc)
+                if length > MAX_RESULT_BYTES:
+                    raise NodeError("PROOF_INVALID", "The holder's result is larger than 1 GiB.")
                 chunks.append(part.arrow_ipc)
                 hasher.update(part.arrow_ipc)
         self._check(relayed, receipt_bytes, f"sha256:{hasher.hexdigest()}")

@@ -1,14 +1,14 @@
 """Where released results wait to be fetched.
 
-A result is a file named by its request's id. It is durable before the release
-entry that commits to its digest, so a node that was killed in between holds
+A result is a file named by its request's digest. It is durable before the release
+entry that commits to its own digest, so a node that was killed in between holds
 either both or an entry-less file, which is removed at start.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Container
+from collections.abc import Iterable
 from pathlib import Path
 
 from luoshu.connector.errors import NodeError
@@ -22,13 +22,13 @@ class ResultStore:
         self._directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def save(self, request_id: str, result: bytes) -> None:
+    def save(self, request_digest: str, result: bytes) -> None:
         """Writes a result durably; the release entry may be written after it.
 
         Raises:
             NodeError: ``LOG_UNAVAILABLE``, the disk didn't take it.
         """
-        path = self._path(request_id)
+        path = self._path(request_digest)
         temporary = path.with_suffix(".part")
         try:
             with temporary.open("wb") as file:
@@ -45,34 +45,38 @@ class ResultStore:
             temporary.unlink(missing_ok=True)
             raise NodeError("LOG_UNAVAILABLE", private=f"result not stored: {error}") from error
 
-    def load(self, request_id: str, expected_digest: str) -> bytes:
+    def load(self, request_digest: str, expected_digest: str) -> bytes:
         """The result's bytes, which are what the release entry committed to.
 
         Raises:
             NodeError: ``RESULT_GONE``, removed after its retention or damaged.
         """
         try:
-            result = self._path(request_id).read_bytes()
-        except FileNotFoundError:
-            raise NodeError("RESULT_GONE") from None
+            result = self._path(request_digest).read_bytes()
+        except OSError as error:
+            raise NodeError("RESULT_GONE", private=f"stored result: {error.strerror}") from error
         if digest(result) != expected_digest:
             raise NodeError("RESULT_GONE", private="stored result doesn't match its digest")
         return result
 
-    def sweep(self, released: Container[str]) -> int:
-        """Removes files whose name no release entry knows; returns how many."""
+    def discard(self, request_digest: str) -> None:
+        """Removes a result that no release entry commits to; harmless if there is none."""
+        self._path(request_digest).unlink(missing_ok=True)
+
+    def sweep(self, released: Iterable[str]) -> int:
+        """Removes files that no release entry commits to; returns how many.
+
+        Args:
+            released: Digests of the requests that were released.
+        """
+        kept = {self._path(request_digest) for request_digest in released}
         removed = 0
-        for path in self._directory.iterdir():
-            if path.suffix == ".part" or path.stem not in released:
+        for path in list(self._directory.iterdir()):
+            if path not in kept:
                 path.unlink()
                 removed += 1
         return removed
 
-    def _path(self, request_id: str) -> Path:
-        # Request ids are urn:uuid:<uuid>, validated where they are parsed.
-        return self._directory / f"{file_stem(request_id)}.arrow"
-
-
-def file_stem(request_id: str) -> str:
-    """The name under which a request's result is kept."""
-    return request_id.rsplit(":", 1)[-1]
+    def _path(self, request_digest: str) -> Path:
+        # Computed by this node from what was signed, never a text that a caller chose.
+        return self._directory / f"{request_digest.removeprefix('sha256:')}.arrow"

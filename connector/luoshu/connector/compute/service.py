@@ -20,9 +20,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from sqlalchemy import Connection
 
@@ -37,10 +37,11 @@ from luoshu.connector.compute.projection import (
 )
 from luoshu.connector.compute.projection import (
     find_computation,
-    released_request_ids,
+    released_requests,
     unfinished_computations,
 )
-from luoshu.connector.compute.results import ResultStore, file_stem
+from luoshu.connector.compute.results import ResultStore
+from luoshu.connector.compute.running import Running
 from luoshu.connector.errors import NodeError
 from luoshu.connector.ledger import Ledger, Transaction
 from luoshu.connector.observability import get_logger
@@ -62,6 +63,9 @@ MAX_RUNNING: Final = 256
 """Computations, waiting ones included, that this process holds at once."""
 
 MAX_RUNNING_PER_CONSUMER: Final = 32
+
+MAX_GIVEN_UP: Final = 1024
+"""Requests that ended before a decision, whose error is remembered for who fetches."""
 
 
 class SandboxPort(Protocol):
@@ -91,26 +95,8 @@ class ProductShelf(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class _Running:
-    """A computation of this process."""
-
-    request_digest: str
-    consumer: str
-    phase: Phase = Phase.ACCEPTED
-    decision_index: int | None = None
-    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-    task: asyncio.Task[None] | None = None
-    error: NodeError | None = None
-
-    async def enter(self, phase: Phase) -> None:
-        async with self.changed:
-            self.phase = phase
-            self.changed.notify_all()
-
-    async def wait_ended(self) -> None:
-        async with self.changed:
-            await self.changed.wait_for(lambda: self.phase is Phase.ENDED)
+_Key: TypeAlias = tuple[str, str]
+"""Consumer and request id: what others call their requests is nobody's business."""
 
 
 class ComputeService:
@@ -138,7 +124,8 @@ class ComputeService:
         self._pseudonyms = pseudonyms
         self._clock = clock
         self._slots = asyncio.Semaphore(concurrency)
-        self._running: dict[str, _Running] = {}
+        self._running: dict[_Key, Running] = {}
+        self._given_up: dict[_Key, Running] = {}
         self._closing = False
 
     async def recover(self) -> int:
@@ -152,18 +139,10 @@ class ComputeService:
         """
         unfinished = await self._ledger.read(unfinished_computations)
         for one in unfinished:
-            await self._ledger.commit(partial(self._record_interruption, one))
-        released = await self._ledger.read(released_request_ids)
-        self._results.sweep({file_stem(request_id) for request_id in released})
+            await self._ledger.commit(partial(self._record_failure, one, "INTERRUPTED"))
+        released = await self._ledger.read(released_requests)
+        await asyncio.to_thread(self._results.sweep, released)
         return len(unfinished)
-
-    def _record_interruption(self, one: StoredComputation, tx: Transaction) -> None:
-        tx.record(
-            entries.FAILURE,
-            entries.failed(one.request_id, one.request_digest, one.decision_index, "INTERRUPTED"),
-            parties=(self._node_id, one.consumer),
-            contract_id=one.contract_id,
-        )
 
     async def submit(self, caller: str, request: bytes, user_credential: bytes) -> str:
         """Takes a request of a user of `caller`; answers when it is under way.
@@ -178,32 +157,22 @@ class ComputeService:
         if self._closing:
             raise NodeError("SHUTTING_DOWN")
         asked = self._gatekeeper.authenticate(caller, request, user_credential, self._clock.now())
-        request_id = asked.request.id
-        known = self._running.get(request_id)
-        if known is not None:
-            self._check_same(known.consumer, known.request_digest, asked)
-            return request_id
-        running = _Running(asked.digest, asked.consumer.participant_id)
-        self._check_room(running.consumer)
-        # Claimed before the first await: two submissions of one id can't both run.
-        self._running[request_id] = running
-        try:
-            stored = await self._ledger.read(lambda c: find_computation(c, request_id))
-            if stored is not None:
-                self._check_same(stored.consumer, stored.request_digest, asked)
-                del self._running[request_id]
-                return request_id
-            state, ruling = await self._ledger.read(lambda c: self._rule(c, asked))
-            if ruling.refusal is not None:
-                await self._refuse(asked, ruling.refusal, ruling)
-            product = await asyncio.to_thread(self._products.prepared, state.product_id)
-        except BaseException:
-            self._running.pop(request_id, None)
-            raise
-        running.task = asyncio.create_task(
-            self._run(running, asked, state, product), name=f"computation {request_id}"
-        )
-        return request_id
+        key = asked.consumer.participant_id, asked.request.id
+        running = self._running.get(key)
+        if running is None:
+            self._check_room(caller)
+            self._given_up.pop(key, None)
+            # Claimed before the first await: two submissions of one id can't both run.
+            running = self._running[key] = Running(asked.digest)
+            running.task = asyncio.create_task(
+                self._run(key, running, asked), name=f"computation {asked.request.id}"
+            )
+        else:
+            _check_same(running.request_digest, asked)
+        await running.after(None)
+        if not running.admitted and running.error is not None:
+            raise running.error
+        return asked.request.id
 
     async def progress(self, caller: str, request_id: str) -> AsyncGenerator[Phase, None]:
         """Yields the present phase, then each further one, until the end.
@@ -211,18 +180,15 @@ class ComputeService:
         Raises:
             NodeError: ``NOT_FOUND``.
         """
-        running = self._running.get(request_id)
+        running = self._find(caller, request_id)
         if running is None:
             await self._stored(caller, request_id)
             yield Phase.ENDED
             return
-        self._check_owner(running.consumer, caller)
-        seen = None
-        while seen is not Phase.ENDED:
-            async with running.changed:
-                await running.changed.wait_for(lambda: running.phase is not seen)  # noqa: B023
-                seen = running.phase
-            yield seen
+        phase = None
+        while phase is not Phase.ENDED:
+            phase = await running.after(phase)
+            yield phase
 
     async def fetch(self, caller: str, request_id: str) -> tuple[bytes, bytes]:
         """Waits for the end; returns receipt and result (Arrow IPC).
@@ -230,20 +196,24 @@ class ComputeService:
         Raises:
             NodeError: ``NOT_FOUND``; or what the request ended with.
         """
-        running = self._running.get(request_id)
+        running = self._find(caller, request_id)
         if running is not None:
-            self._check_owner(running.consumer, caller)
-            await running.wait_ended()
-            if running.error is not None:
+            await running.ended()
+        stored = await self._ledger.read(lambda c: find_computation(c, caller, request_id))
+        # What the log says comes first: it is what a later retry will be told as well.
+        if stored is None or stored.state is ComputationState.DECIDED:
+            if running is not None and running.error is not None:
                 raise running.error
-        stored = await self._stored(caller, request_id)
+            # Decided, not ended, and not running here: the node is about to stop.
+            raise NodeError("NOT_FOUND" if stored is None else "SHUTTING_DOWN")
         if stored.outcome_index is not None and stored.result_digest is not None:
-            result = await asyncio.to_thread(self._results.load, request_id, stored.result_digest)
+            result = await asyncio.to_thread(
+                self._results.load, stored.request_digest, stored.result_digest
+            )
             receipt = await asyncio.to_thread(self._ledger.receipt, stored.outcome_index)
             return receipt.to_bytes(), result
         if stored.refusal is None:
-            # Decided, not ended, and not running here: the node is about to stop.
-            raise NodeError("SHUTTING_DOWN")
+            raise NodeError("INTERNAL", private=f"{request_id} ended without an outcome")
         if stored.state is ComputationState.DENIED:
             raise stored.refusal.error(stored.decision_index)
         raise _failure(stored.refusal.reason, stored.decision_index)
@@ -254,53 +224,50 @@ class ComputeService:
         Raises:
             NodeError: ``NOT_FOUND``.
         """
-        running = self._running.get(request_id)
+        running = self._find(caller, request_id)
         if running is None:
             await self._stored(caller, request_id)
             return
-        self._check_owner(running.consumer, caller)
-        if running.task is not None:
-            running.task.cancel()
-        await running.wait_ended()
+        running.cancel()
+        await running.ended()
 
     async def close(self) -> None:
         """Ends every computation; each decided one gets its failure entry."""
         self._closing = True
-        tasks = [one.task for one in self._running.values() if one.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        running = list(self._running.values())
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*(one.ended() for one in running))
 
-    def _rule(
-        self, connection: Connection, asked: AuthenticRequest
-    ) -> tuple[ContractState, Ruling]:
-        state = self._gatekeeper.contract_of(connection, asked)
-        return state, self._gatekeeper.rule(connection, asked, state, self._clock.now())
-
-    async def _run(
-        self,
-        running: _Running,
-        asked: AuthenticRequest,
-        state: ContractState,
-        product: PreparedProduct,
-    ) -> None:
+    async def _run(self, key: _Key, running: Running, asked: AuthenticRequest) -> None:
+        reason = "INTERNAL"
         try:
+            admitted = await self._admit(asked)
+            if admitted is None:
+                return
+            running.admitted = True
+            running.enter(Phase.ACCEPTED)
             async with self._slots:
-                outcome = await self._compute(running, asked, state, product)
-            await self._release(running, asked, outcome)
+                outcome = await self._compute(running, asked, *admitted)
+            await self._release(asked, outcome)
         except asyncio.CancelledError:
-            running.error = NodeError("CANCELLED")
-            await self._fail(running, asked, "CANCELLED")
+            running.error = NodeError("SHUTTING_DOWN" if self._closing else "CANCELLED")
+            reason = "INTERRUPTED" if self._closing else "CANCELLED"
         except NodeError as error:
-            running.error = error
-            await self._fail(running, asked, error.reason)
+            running.error, reason = error, error.reason
+            if error.private:
+                get_logger().warning(
+                    "computation_not_done",
+                    request=asked.request.id,
+                    reason=reason,
+                    detail=error.private,
+                )
         except SandboxFailureError as failure:
             # What ended the worker is for the holder; the analyst gets one text.
             get_logger().warning(
                 "computation_failed", request=asked.request.id, detail=failure.detail
             )
-            running.error = NodeError("QUERY_FAILED")
-            await self._fail(running, asked, "QUERY_FAILED")
+            running.error, reason = NodeError("QUERY_FAILED"), "QUERY_FAILED"
         except Exception as error:  # noqa: BLE001 - whatever it is, the request has to end
             running.error = NodeError.internal(error)
             get_logger().error(
@@ -309,20 +276,51 @@ class ComputeService:
                 incident=running.error.incident,
                 exc_info=error,
             )
-            await self._fail(running, asked, "INTERNAL")
         finally:
-            await running.enter(Phase.ENDED)
-            self._running.pop(asked.request.id, None)
+            if running.error is not None:
+                await self._give_up(key, running, reason)
+            del self._running[key]
+            running.enter(Phase.ENDED)
+
+    async def _admit(self, asked: AuthenticRequest) -> tuple[ContractState, PreparedProduct] | None:
+        """Finds contract and product of a request that policy doesn't refuse from the start.
+
+        Returns:
+            None if the request has its outcome already.
+        """
+        consumer = asked.consumer.participant_id
+        stored = await self._ledger.read(lambda c: find_computation(c, consumer, asked.request.id))
+        if stored is not None:
+            _check_same(stored.request_digest, asked)
+            return None
+        state, ruling = await self._ledger.read(lambda c: self._rule(c, asked))
+        if ruling.refusal is not None:
+            # Ruled again where it is written: a refusal's input is that of its moment.
+            verdict = await self._ledger.commit(lambda tx: self._verdict(tx, asked))
+            if verdict.refused is not None:
+                raise verdict.refused
+            state = verdict.state
+        try:
+            return state, await asyncio.to_thread(self._products.prepared, state.product_id)
+        except NodeError as error:
+            # What is wrong with the holder's files is told to the holder.
+            raise NodeError("QUERY_FAILED", private=f"{state.product_id}: {error}") from error
+
+    def _rule(
+        self, connection: Connection, asked: AuthenticRequest
+    ) -> tuple[ContractState, Ruling]:
+        state = self._gatekeeper.contract_of(connection, asked)
+        return state, self._gatekeeper.rule(connection, asked, state, self._clock.now())
 
     async def _compute(
         self,
-        running: _Running,
+        running: Running,
         asked: AuthenticRequest,
         state: ContractState,
         product: PreparedProduct,
     ) -> Outcome:
         rules = ReleaseRules(state.terms.release.mode.value, state.terms.release.min_units)
-        await running.enter(Phase.CHECKING)
+        running.enter(Phase.CHECKING)
         try:
             async with self._sandbox.computation(
                 [product], rules, asked.request.sql
@@ -331,50 +329,56 @@ class ComputeService:
                     await computation.verify()
                 except (GuardRefusalError, QueryError) as refusal:
                     await self._refuse(asked, Refusal(refusal.code, refusal.message))
-                running.decision_index = await self._decide(asked)
-                await running.enter(Phase.COMPUTING)
+                # Hashed the first time, which is no work for the ledger's one writer.
+                measurement = await asyncio.to_thread(lambda: self._sandbox.measurement)
+                await self._decide(asked, measurement)
+                running.enter(Phase.COMPUTING)
                 outcome = await computation.compute()
-                await running.enter(Phase.RELEASING)
+                running.enter(Phase.RELEASING)
                 return outcome
         except SandboxUnavailableError as error:
             raise NodeError("SANDBOX_UNAVAILABLE", private=error.message) from error
 
-    async def _decide(self, asked: AuthenticRequest) -> int:
+    async def _decide(self, asked: AuthenticRequest, measurement: str) -> None:
         """Decides on this moment's meters, and debits, in one durable commit."""
 
-        def command(tx: Transaction) -> int | tuple[Refusal, int]:
-            state = self._gatekeeper.contract_of(tx.connection, asked)
-            state = self._gatekeeper.expire_if_due(tx, state)
-            ruling = self._gatekeeper.rule(tx.connection, asked, state, tx.now)
-            if ruling.refusal is not None:
-                return ruling.refusal, self._record_refusal(tx, asked, ruling.refusal, ruling)
-            index = tx.record(
-                entries.DECISION,
-                entries.allowed(
-                    self._subject(asked),
-                    ruling.decision,
-                    ruling.decision_input,
-                    self._sandbox.measurement,
-                ),
-                parties=(self._node_id, asked.consumer.participant_id),
-                contract_id=asked.request.contract_id,
-            )
-            self._gatekeeper.record_use(tx, state, asked, index)
-            return index
+        def command(tx: Transaction) -> NodeError | None:
+            verdict = self._verdict(tx, asked)
+            if verdict.refused is None:
+                ruling = verdict.ruling
+                index = tx.record(
+                    entries.DECISION,
+                    entries.allowed(
+                        self._subject(asked), ruling.decision, ruling.decision_input, measurement
+                    ),
+                    parties=(self._node_id, asked.consumer.participant_id),
+                    contract_id=asked.request.contract_id,
+                )
+                self._gatekeeper.record_use(tx, verdict.state, asked, index)
+            return verdict.refused
 
-        decided = await self._ledger.commit(command)
-        if isinstance(decided, tuple):
-            refusal, index = decided
-            raise refusal.error(index)
-        return decided
+        refused = await self._ledger.commit(command)
+        if refused is not None:
+            raise refused
 
-    async def _refuse(
-        self, asked: AuthenticRequest, refusal: Refusal, ruling: Ruling | None = None
-    ) -> None:
-        """Writes a refusal and raises it."""
-        index = await self._ledger.commit(
-            lambda tx: self._record_refusal(tx, asked, refusal, ruling)
-        )
+    def _verdict(self, tx: Transaction, asked: AuthenticRequest) -> _Verdict:
+        """Rules on this moment, and writes a refusal down.
+
+        Who asks is checked again: the request may have waited for its turn, and its
+        organisation may have been revoked meanwhile.
+        """
+        self._gatekeeper.require_current(asked, tx.now)
+        state = self._gatekeeper.contract_of(tx.connection, asked)
+        state = self._gatekeeper.expire_if_due(tx, state)
+        ruling = self._gatekeeper.rule(tx.connection, asked, state, tx.now)
+        if ruling.refusal is None:
+            return _Verdict(state, ruling, None)
+        index = self._record_refusal(tx, asked, ruling.refusal, ruling)
+        return _Verdict(state, ruling, ruling.refusal.error(index))
+
+    async def _refuse(self, asked: AuthenticRequest, refusal: Refusal) -> None:
+        """Writes a refusal of the guard and raises it."""
+        index = await self._ledger.commit(lambda tx: self._record_refusal(tx, asked, refusal, None))
         raise refusal.error(index)
 
     def _record_refusal(
@@ -392,26 +396,11 @@ class ComputeService:
             contract_id=asked.request.contract_id,
         )
 
-    async def _release(self, running: _Running, asked: AuthenticRequest, outcome: Outcome) -> None:
-        decision_index = running.decision_index
-        if decision_index is None:
-            raise NodeError("INTERNAL", private="a result without a decision")
+    async def _release(self, asked: AuthenticRequest, outcome: Outcome) -> None:
         result = await asyncio.to_thread(encode_result, outcome.columns, outcome.rows)
-        await asyncio.to_thread(self._results.save, asked.request.id, result)
+        await asyncio.to_thread(self._results.save, asked.digest, result)
         await self._ledger.commit(
-            lambda tx: tx.record(
-                entries.RELEASE,
-                entries.released(
-                    asked.request.id,
-                    asked.digest,
-                    decision_index,
-                    result_digest=digest(result),
-                    rows=len(outcome.rows),
-                    columns=outcome.columns,
-                ),
-                parties=(self._node_id, asked.consumer.participant_id),
-                contract_id=asked.request.contract_id,
-            )
+            lambda tx: self._record_release(tx, asked, outcome, digest(result))
         )
         for phase, seconds in outcome.timings.items():
             get_logger().info(
@@ -421,37 +410,71 @@ class ComputeService:
                 duration_ms=round(seconds * 1000, 1),
             )
 
-    async def _fail(self, running: _Running, asked: AuthenticRequest, reason: str) -> None:
+    def _record_release(
+        self, tx: Transaction, asked: AuthenticRequest, outcome: Outcome, result_digest: str
+    ) -> None:
+        consumer = asked.consumer.participant_id
+        stored = find_computation(tx.connection, consumer, asked.request.id)
+        if stored is None or stored.state is not ComputationState.DECIDED:
+            raise NodeError("INTERNAL", private="a result without a decision")
+        tx.record(
+            entries.RELEASE,
+            entries.released(
+                asked.request.id,
+                asked.digest,
+                stored.decision_index,
+                result_digest=result_digest,
+                rows=len(outcome.rows),
+                columns=outcome.columns,
+            ),
+            parties=(self._node_id, consumer),
+            contract_id=asked.request.contract_id,
+        )
+
+    async def _give_up(self, key: _Key, running: Running, reason: str) -> None:
         """Writes the failure of a computation that was decided.
 
-        One that wasn't has no use to account for: its refusal is written already, or
-        it never got as far.
+        Whether it was is asked of the ledger: a commit whose wait was cancelled may have
+        happened. One that wasn't decided has no use to account for; its error is kept for
+        whoever comes to fetch.
         """
-        decision_index = running.decision_index
-        if decision_index is None:
-            return
+
+        def command(tx: Transaction) -> ComputationState | None:
+            stored = find_computation(tx.connection, *key)
+            if stored is None or stored.state is not ComputationState.DECIDED:
+                return None if stored is None else stored.state
+            self._record_failure(stored, reason, tx)
+            return ComputationState.FAILED
+
         try:
-            await asyncio.shield(
-                self._ledger.commit(
-                    lambda tx: tx.record(
-                        entries.FAILURE,
-                        entries.failed(asked.request.id, asked.digest, decision_index, reason),
-                        parties=(self._node_id, asked.consumer.participant_id),
-                        contract_id=asked.request.contract_id,
-                    )
-                )
-            )
-        except NodeError as error:
+            state = await self._ledger.commit(command)
+            if state is not ComputationState.RELEASED:
+                await asyncio.to_thread(self._results.discard, running.request_digest)
+        except (NodeError, OSError) as error:
             # The log is unreachable: `recover` writes the failure at the next start.
             get_logger().error(
-                "failure_not_recorded", request=asked.request.id, reason=error.reason
+                "failure_not_recorded", request=key[1], reason=reason, error=str(error)
             )
+        while len(self._given_up) >= MAX_GIVEN_UP:
+            del self._given_up[next(iter(self._given_up))]
+        self._given_up[key] = running
+
+    def _record_failure(self, one: StoredComputation, reason: str, tx: Transaction) -> None:
+        tx.record(
+            entries.FAILURE,
+            entries.failed(one.request_id, one.request_digest, one.decision_index, reason),
+            parties=(self._node_id, one.consumer),
+            contract_id=one.contract_id,
+        )
+
+    def _find(self, caller: str, request_id: str) -> Running | None:
+        key = caller, request_id
+        return self._running.get(key) or self._given_up.get(key)
 
     async def _stored(self, caller: str, request_id: str) -> StoredComputation:
-        stored = await self._ledger.read(lambda c: find_computation(c, request_id))
+        stored = await self._ledger.read(lambda c: find_computation(c, caller, request_id))
         if stored is None:
             raise NodeError("NOT_FOUND")
-        self._check_owner(stored.consumer, caller)
         return stored
 
     def _subject(self, asked: AuthenticRequest) -> Subject:
@@ -463,22 +486,26 @@ class ComputeService:
         )
 
     def _check_room(self, consumer: str) -> None:
-        theirs = sum(one.consumer == consumer for one in self._running.values())
+        theirs = sum(key[0] == consumer for key in self._running)
         if len(self._running) >= MAX_RUNNING or theirs >= MAX_RUNNING_PER_CONSUMER:
             raise NodeError("RATE_LIMITED", "Too many computations are under way.")
 
-    @staticmethod
-    def _check_owner(consumer: str, caller: str) -> None:
-        if consumer != caller:
-            raise NodeError("NOT_FOUND")
 
-    @staticmethod
-    def _check_same(consumer: str, request_digest: str, asked: AuthenticRequest) -> None:
-        if consumer != asked.consumer.participant_id or request_digest != asked.digest:
-            raise NodeError(
-                "ALREADY_EXISTS",
-                "This request id was used before for another request; take a new one.",
-            )
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What was ruled in a transaction; a refusal is in it and yet to be raised."""
+
+    state: ContractState
+    ruling: Ruling
+    refused: NodeError | None
+
+
+def _check_same(request_digest: str, asked: AuthenticRequest) -> None:
+    if request_digest != asked.digest:
+        raise NodeError(
+            "ALREADY_EXISTS",
+            "This request id was used before for another request; take a new one.",
+        )
 
 
 def _failure(reason: str, decision_index: int) -> NodeError:

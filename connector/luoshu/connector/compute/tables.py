@@ -11,15 +11,16 @@ __all__ = ["computations", "relayed"]
 computations = sa.Table(
     "compute_computations",
     METADATA,
+    # An id is its consumer's own: one that another organisation took is free.
+    sa.Column("consumer", sa.String, primary_key=True),
     sa.Column("request_id", sa.String, primary_key=True),
     sa.Column("request_digest", sa.String, nullable=False),
     sa.Column("contract_id", sa.String, nullable=False),
-    sa.Column("consumer", sa.String, nullable=False),
     sa.Column("state", sa.String, nullable=False),
     sa.Column("reason", sa.String),
     sa.Column("message", sa.String),
     sa.Column("rule", sa.String),
-    sa.Column("decision_index", sa.BigInteger, nullable=False),
+    sa.Column("decision_index", sa.BigInteger, nullable=False, unique=True),
     sa.Column("outcome_index", sa.BigInteger),
     sa.Column("result_digest", sa.String),
     comment="Holder: each decided request and how it ended.",

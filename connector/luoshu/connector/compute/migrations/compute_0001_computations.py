@@ -15,10 +15,10 @@ def upgrade() -> None:
     """Creates the tables."""
     op.create_table(
         "compute_computations",
+        sa.Column("consumer", sa.String(), nullable=False),
         sa.Column("request_id", sa.String(), nullable=False),
         sa.Column("request_digest", sa.String(), nullable=False),
         sa.Column("contract_id", sa.String(), nullable=False),
-        sa.Column("consumer", sa.String(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("message", sa.String(), nullable=True),
@@ -26,7 +26,8 @@ def upgrade() -> None:
         sa.Column("decision_index", sa.BigInteger(), nullable=False),
         sa.Column("outcome_index", sa.BigInteger(), nullable=True),
         sa.Column("result_digest", sa.String(), nullable=True),
-        sa.PrimaryKeyConstraint("request_id", name=op.f("pk_compute_computations")),
+        sa.PrimaryKeyConstraint("consumer", "request_id", name=op.f("pk_compute_computations")),
+        sa.UniqueConstraint("decision_index", name=op.f("uq_compute_computations_decision_index")),
     )
     op.create_index("ix_compute_computations_state", "compute_computations", ["state"])
     op.create_table(
