@@ -9,6 +9,7 @@ import pytest
 from contract_world import ANALYST, HOLDER, NOW, PRODUCT, THIRD, offer, terms
 from trading_world import offers_json, shelved, trading_world
 
+from luoshu.connector.contract.follower import ContractFollower
 from luoshu.connector.contract.service import ContractAction
 from luoshu.connector.errors import NodeError
 from luoshu.connector.peer_port import SequencedBytes
@@ -390,6 +391,7 @@ async def test_revocation_binds_on_receipt(world):
 async def test_answer_lost_after_the_request_is_caught_up(world, restart):
     await world.holder.products.publish("lung", offers_json(offer()))
     world.analyst.wire.cut_after.add("submit_event")
+    world.analyst.wire.cut_before |= {"list_events", "watch_events"}
     with refused("PEER_UNREACHABLE"):
         await world.analyst.contracts.request(PRODUCT, "", b"")
     assert await world.analyst.contracts.list() == ()
@@ -397,14 +399,37 @@ async def test_answer_lost_after_the_request_is_caught_up(world, restart):
     assert held.negotiation is S.AGREED
     node = world.restart(ANALYST) if restart else world.analyst
     node.wire.cut_after.clear()
+    node.wire.cut_before.clear()
     committed = node.ledger.subscribe()
-    async with following(node):
-        async for entry in committed:
-            if entry.body.contract_id == held.contract_id:
-                break
-        state = await until(node, held.contract_id, lambda s: s.is_active)
+    follower = asyncio.ensure_future(ContractFollower(node.consumer).run())
+    async for entry in committed:
+        if entry.body.contract_id == held.contract_id:
+            break
+    state = await until(node, held.contract_id, lambda s: s.is_active)
     assert state.agreement is AgreementState.ACTIVE
     await assert_same(world, held.contract_id)
+    follower.cancel()
+    with suppress(asyncio.CancelledError):
+        await follower
+
+
+async def test_answer_that_is_lost_is_asked_for_at_once(world):
+    await world.holder.products.publish("lung", offers_json(offer()))
+    world.analyst.wire.cut_after.add("submit_event")
+    state = await world.analyst.contracts.request(PRODUCT, "", b"")
+    assert state.is_active
+    await assert_same(world, state.contract_id)
+
+
+async def test_new_providers_are_followed_as_they_are_asked(world):
+    follower = asyncio.ensure_future(ContractFollower(world.analyst.consumer).run())
+    state = await negotiate(world, MANUAL)
+    await world.holder.contracts.act(state.contract_id, ContractAction.APPROVE)
+    await until(world.analyst, state.contract_id, lambda s: s.is_active)
+    assert not follower.done()
+    follower.cancel()
+    with suppress(asyncio.CancelledError):
+        await follower
 
 
 @pytest.mark.parametrize("cut", ["cut_before", "cut_after"])

@@ -195,7 +195,7 @@ async def assemble(context: NodeContext, stack: AsyncExitStack) -> Parts:
         peer_services += [peer_contract(provider), peer_compute(compute)]
         background.append(_sweep(provider))
     if context.has_role(Role.ANALYST):
-        background.append(ContractFollower(ledger, consumer).run())
+        background.append(ContractFollower(consumer).run())
 
     user_services = [
         node_membership(

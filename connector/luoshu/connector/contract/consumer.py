@@ -25,6 +25,7 @@ from luoshu.connector.contract.store import (
     event_digests,
     find_cursor,
     find_state,
+    holds_event,
     list_states,
     providers_of,
     save_cursor,
@@ -107,6 +108,7 @@ class ContractConsumer:
         self._me = participant_id
         self._key = events_key
         self._new_id = new_id
+        self._met = asyncio.Event()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
     async def request(self, product_id: str, offer_id: str, terms: Terms | None) -> ContractState:
@@ -128,6 +130,7 @@ class ContractConsumer:
         offer = self._visible_offer(found.entry, offer_id)
         contract_id = contract_id_of(self._new_id())
         body = RequestBody(product_id, offer.id, terms or offer.terms, found.digest)
+        await self._meet(found.entry.issuer)
         async with self._lock(contract_id):
             return await self._step(found.entry.issuer, contract_id, None, EventType.REQUEST, body)
 
@@ -174,6 +177,18 @@ class ContractConsumer:
     async def providers(self) -> tuple[str, ...]:
         """Returns the providers whose streams this node should follow."""
         return await self._ledger.read(lambda connection: providers_of(connection, self._me))
+
+    async def wait_met(self) -> None:
+        """Waits until `providers` may have a new one."""
+        await self._met.wait()
+        self._met.clear()
+
+    async def _meet(self, provider: str) -> None:
+        """Remembers a provider before it is first asked, so that a lost answer is followed up."""
+        if provider in await self.providers():
+            return
+        await self._ledger.commit(lambda tx: save_cursor(tx.connection, provider, ""))
+        self._met.set()
 
     async def follow(self, provider: str) -> None:
         """Takes in what a provider does by itself, until the stream ends.
@@ -250,13 +265,18 @@ class ContractConsumer:
                 provider, envelope.to_bytes(), 0 if state is None else state.position
             )
         except NodeError as error:
-            if state is not None and error.reason in _LOST_ANSWER:
-                await self._catch_up_quietly(provider, contract_id)
-            raise
-        try:
-            await self._receive(provider, contract_id, answer)
-        except _GapError:
-            await self._catch_up(provider, contract_id)
+            if error.reason not in _LOST_ANSWER:
+                raise
+            await self._catch_up_quietly(provider, contract_id)
+            if not await self._ledger.read(
+                lambda connection: holds_event(connection, contract_id, envelope.digest)
+            ):
+                raise
+        else:
+            try:
+                await self._receive(provider, contract_id, answer)
+            except _GapError:
+                await self._catch_up(provider, contract_id)
         after = await self._advance(contract_id)
         if after is None:
             raise NodeError(

@@ -11,36 +11,30 @@ from typing import Final
 
 from luoshu.connector.contract.consumer import ContractConsumer
 from luoshu.connector.errors import NodeError
-from luoshu.connector.ledger import Ledger
 from luoshu.connector.observability import get_logger
-from luoshu.contracts.log.entry import EntryKind
 
 _FIRST_RETRY: Final = 0.5
 _LAST_RETRY: Final = 30.0
 
 
 class ContractFollower:
-    """Follows providers; starts with those on record and adds new ones as contracts begin."""
+    """Follows providers; starts with those on record and adds new ones as they are first asked."""
 
-    def __init__(self, ledger: Ledger, consumer: ContractConsumer) -> None:
+    def __init__(self, consumer: ContractConsumer) -> None:
         """Builds the follower; `run` does the work.
 
         Args:
-            ledger: This node's; tells of new contracts.
-            consumer: Takes in what arrives.
+            consumer: Knows the providers and takes in what arrives.
         """
-        self._ledger = ledger
         self._consumer = consumer
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
         async with asyncio.TaskGroup() as group:
             followed: set[str] = set()
-            committed = self._ledger.size
-            await self._follow_new(group, followed)
-            async for entry in self._ledger.subscribe(committed):
-                if entry.body.kind == EntryKind.CONTRACT:
-                    await self._follow_new(group, followed)
+            while True:
+                await self._follow_new(group, followed)
+                await self._consumer.wait_met()
 
     async def _follow_new(self, group: asyncio.TaskGroup, followed: set[str]) -> None:
         for provider in await self._consumer.providers():

@@ -29,6 +29,7 @@ __all__ = [
     "find_cursor",
     "find_state",
     "find_use",
+    "holds_event",
     "list_states",
     "news_after",
     "providers_of",
@@ -216,6 +217,17 @@ def event_digests(connection: sa.Connection, contract_id: str, position: int) ->
     return row.event_digest, row.position_digest
 
 
+def holds_event(connection: sa.Connection, contract_id: str, digest: str) -> bool:
+    """Whether an event of a contract is held, by the digest of its envelope's payload."""
+    table = tables.events
+    found = connection.scalar(
+        sa.select(table.c.position).where(
+            table.c.contract_id == contract_id, table.c.event_digest == digest
+        )
+    )
+    return found is not None
+
+
 def news_after(
     connection: sa.Connection, party: str, provider: str, after: int
 ) -> Sequence[ContractNews]:
@@ -264,16 +276,10 @@ def save_cursor(connection: sa.Connection, provider: str, cursor: str) -> None:
 
 
 def providers_of(connection: sa.Connection, consumer: str) -> tuple[str, ...]:
-    """Returns the providers that a consumer has contracts with, sorted."""
-    table = tables.contracts
-    return tuple(
-        connection.scalars(
-            sa.select(table.c.provider)
-            .where(table.c.consumer == consumer)
-            .distinct()
-            .order_by(table.c.provider)
-        )
-    )
+    """Returns the providers that a consumer has contracts with or has asked, sorted."""
+    held = sa.select(tables.contracts.c.provider).where(tables.contracts.c.consumer == consumer)
+    asked = sa.select(tables.cursors.c.provider)
+    return tuple(sorted(connection.scalars(sa.union(held, asked))))
 
 
 def find_use(connection: sa.Connection, contract_id: str, request_id: str) -> Use | None:
