@@ -397,6 +397,20 @@ def test_only_web_addresses(url: str) -> None:
         verify_log_url(url, KEYS)
 
 
+def test_partial_tile_that_became_full_meanwhile(tmp_path: Path) -> None:
+    """An older checkpoint still verifies: a full tile stands in for its partial ones."""
+    older = build(tmp_path / "older", 255)
+    checkpoint = (older / "log" / "checkpoint").read_bytes()
+    with open_ledger(older) as ledger:
+        for n in range(255, 300):
+            ledger.submit(recording(n)).result()
+    assert not (older / "log" / "tile" / "0" / "000.p").exists()
+    (older / "log" / "checkpoint").write_bytes(checkpoint)
+    report = verify(older)
+    assert report.ok, report.problems
+    assert report.size == 255
+
+
 def test_keys_of_another_log(node: Path) -> None:
     other = LogKeys("urn:luoshu:test:south", (LOG_KEY.public,), "another log")
     assert not verify_log_directory(node / "log", other).ok

@@ -210,7 +210,10 @@ def test_sql_commit_fails_under_a_durable_line(template: Path, tmp_path: Path) -
     assert check_reopened(root, [0, 1, 2, 3, 4, 5]) == [0, 1, 2, 3, 4, 5]
 
 
-def test_sql_fails_for_good_under_a_durable_line(template: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("heals", [False, True])
+def test_sql_fails_for_longer_under_a_durable_line(
+    template: Path, tmp_path: Path, heals: bool
+) -> None:
     from sqlalchemy import event
 
     root = copy(template, tmp_path / "node")
@@ -230,8 +233,13 @@ def test_sql_fails_for_good_under_a_durable_line(template: Path, tmp_path: Path)
             assert caught.value.reason == "LOG_UNAVAILABLE"
         assert ledger.unavailable
         assert ledger.size == 3
+        if heals:
+            armed.clear()
+            assert ledger.submit(recording(4)).result() == [4]
+            assert not ledger.unavailable
+            assert ledger.submit_read(totals).result() == {"decision": (10, 5)}
     # It was never acknowledged, but it is in the log: once, not twice.
-    assert check_reopened(root, [0, 1, 2]) == [0, 1, 2, 3]
+    assert check_reopened(root, [0, 1, 2]) == [0, 1, 2, 3, 4][: 5 if heals else 4]
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from log_world import (
     totals_of,
     verify,
 )
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from luoshu.connector.clock import ManualClock
 from luoshu.connector.errors import NodeError
@@ -365,6 +365,34 @@ async def test_listing(tmp_path: Path) -> None:
 async def test_readers_cannot_write(tmp_path: Path) -> None:
     with open_ledger(tmp_path / "node") as ledger, pytest.raises(Exception, match="readonly"):
         await ledger.read(lambda c: c.execute(text("delete from projection")))
+
+
+async def test_full_database_loses_nothing_and_heals(tmp_path: Path) -> None:
+    limit = [10_000]
+
+    def on_store(store: Store) -> None:
+        @event.listens_for(store.writer, "checkout")
+        def cap(connection, _record, _proxy) -> None:
+            connection.execute(f"pragma max_page_count = {limit[0]}")
+
+    with open_ledger(tmp_path / "node", on_store=on_store) as ledger:
+        await ledger.commit(recording(0))
+        limit[0] = 1
+        refused = 0
+        for n in range(1, 2000):
+            try:
+                await ledger.commit(recording(n))
+            except NodeError as error:
+                assert error.reason == "LOG_UNAVAILABLE"
+                refused = n
+                break
+        assert refused
+        size = ledger.size
+        assert numbers(ledger.entries(0, size)) == list(range(size))
+        limit[0] = 10_000
+        assert await ledger.commit(recording(5)) == [size]
+        entries = ledger.entries(0, size + 1)
+        assert await ledger.read(totals) == totals_of(entries)
 
 
 async def test_closed_ledger_takes_nothing(tmp_path: Path) -> None:

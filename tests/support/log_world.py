@@ -127,14 +127,16 @@ def open_ledger(
     version: int = 1,
     publish_interval: float = 0.0,
     on_store: Callable[[Store], None] = lambda _store: None,
+    origin: str = ORIGIN,
+    key: SigningKey = LOG_KEY,
 ) -> Iterator[Ledger]:
     """Opens the node's ledger under ``root`` and closes it again."""
     with Store.open(root / "state" / "luoshu.db") as store:
         on_store(store)
         ledger = Ledger.open(
             root / "log",
-            origin=ORIGIN,
-            key=LOG_KEY,
+            origin=origin,
+            key=key,
             clock=clock if clock is not None else ManualClock(START),
             store=store,
             projections=[Totals(version)],

@@ -30,6 +30,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from luoshu.connector.clock import Clock
 from luoshu.connector.errors import NodeError
@@ -418,14 +419,15 @@ class Ledger:
                 self._commit(batch)
 
     def _commit(self, batch: Sequence[_Command[Any]]) -> None:
-        if self._failed:
-            _fail(batch, NodeError("LOG_UNAVAILABLE", private=self._failed))
-            return
         done: list[_Done] = []
         try:
+            if self._failed:
+                # The tables may be able to follow by now: the disk was full, say.
+                self._recover()
+                self._show(_State(self._tree.size, self._sign()))
             done = self._commit_together(batch)
         except Exception as error:  # noqa: BLE001  whatever it is belongs to the callers
-            _fail(batch, error)
+            _fail(batch, _catalogued(error))
         self._notify()
         for each in done:
             each.future.set_result(each.result)
@@ -451,11 +453,10 @@ class Ledger:
                 self._projections.advance(connection, state.size, self._tree.root())
                 connection.commit()
             except Exception as error:  # noqa: BLE001  whatever it is, the journal knows better
-                # After a commit that failed, only closing the connection surely ends the transaction.
+                # A commit that failed leaves the transaction open; closing ends it for sure.
                 connection.invalidate()
                 self._recover(error)
-        self._state = state
-        self._publisher.request(state.size, state.note)
+        self._show(state)
         return done
 
     def _execute(
@@ -482,23 +483,31 @@ class Ledger:
             if not connection.in_transaction() or _rolled_back(connection):
                 # SQLite gives up the whole transaction when the disk is full: all fail.
                 raise
-            command.future.set_exception(error)
+            command.future.set_exception(_catalogued(error))
             return None
         return _Done(command.future, result, recorded, commit)
 
-    def _recover(self, cause: Exception) -> None:
+    def _recover(self, cause: Exception | None = None) -> None:
         """Catches the tables up after SQL failed under entries that the journal has."""
-        _log.warning("tables_behind_log", error=type(cause).__name__, size=self._tree.size)
+        if cause is not None:
+            _log.warning("tables_behind_log", error=type(cause).__name__, size=self._tree.size)
         try:
             self._catch_up()
         except Exception as error:
             self._failed = f"tables can't follow the log: {type(error).__name__}"
+            if cause is None:
+                raise NodeError("LOG_UNAVAILABLE", private=self._failed) from error
             raise NodeError(
                 "LOG_UNAVAILABLE",
-                "The command is in the usage log, but the node's tables can't follow it. "
-                "Restart the node before trying again.",
+                "The command is in the usage log, but the node's tables can't follow it: "
+                "it takes effect once they can.",
                 private=self._failed,
             ) from error
+        self._failed = ""
+
+    def _show(self, state: _State) -> None:
+        self._state = state
+        self._publisher.request(state.size, state.note)
 
     def _catch_up(self) -> int:
         def read(first: int, count: int) -> list[Entry]:
@@ -565,6 +574,19 @@ def _fail(commands: Iterable[_Command[Any]], error: Exception) -> None:
     for command in commands:
         if not command.future.done():
             command.future.set_exception(error)
+
+
+def _catalogued(error: Exception) -> Exception:
+    """Gives a database that fails (full disk, I/O error) its reason; others stay as they are."""
+    if not isinstance(error, OperationalError):
+        return error
+    wrapped = NodeError(
+        "LOG_UNAVAILABLE",
+        "The node's database can't be written, so nothing was done.",
+        private=str(error.orig),
+    )
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def _rolled_back(connection: Connection) -> bool:

@@ -44,6 +44,9 @@ class Files(Protocol):
     def unlink(self, path: Path) -> None:
         """Removes a name, if it is there."""
 
+    def remove_directory(self, path: Path) -> None:
+        """Removes an empty directory."""
+
 
 class OsFiles:
     """The operating system's files."""
@@ -91,6 +94,10 @@ class OsFiles:
     def unlink(self, path: Path) -> None:
         """See `Files.unlink`."""
         path.unlink(missing_ok=True)
+
+    def remove_directory(self, path: Path) -> None:
+        """See `Files.remove_directory`."""
+        path.rmdir()
 
 
 def write_fully(files: Files, descriptor: int, data: bytes, offset: int) -> None:

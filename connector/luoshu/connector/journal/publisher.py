@@ -55,8 +55,6 @@ class Publisher:
         self._published = -1
         self._checked = False
         self._failure = ""
-        # Partial tiles of the last two publications: readers may still follow the older one.
-        self._partials: list[set[Tile]] = [set(), set()]
         self._thread = threading.Thread(target=self._run, name="log-publisher", daemon=True)
 
     @property
@@ -115,9 +113,8 @@ class Publisher:
             changed = set()
             self._write(target, note.encode(), changed)
             self._fsync_directories(changed)
-        partials = {tile for tile in tiles_of(size) if tile.width < TILE_WIDTH}
-        self._remove(self._partials[0] - self._partials[1] - partials)
-        self._partials = [self._partials[1], partials]
+        for tile in tiles:
+            self._remove_partials(tile)
         self._checked = True
         with self._changed:
             self._published = size
@@ -186,9 +183,13 @@ class Publisher:
         for directory in sorted(directories):
             self._files.fsync_directory(directory)
 
-    def _remove(self, tiles: Iterable[Tile]) -> None:
-        for tile in tiles:
-            self._files.unlink(self._directory / tile.path)
+    def _remove_partials(self, tile: Tile) -> None:
+        """Removes the partial tiles that a full one took the place of; readers fall back to it."""
+        directory = (self._directory / tile.path).with_name(f"{tile.index % 1000:03d}.p")
+        if tile.width == TILE_WIDTH and directory.is_dir():
+            for path in directory.iterdir():
+                self._files.unlink(path)
+            self._files.remove_directory(directory)
 
 
 def tile_reader(directory: Path) -> Callable[[Tile], bytes | None]:

@@ -11,6 +11,7 @@ that it is consistent, not whose it is. The report says where they came from.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +25,12 @@ from luoshu.contracts.log.errors import LogError, LogFormatError
 from luoshu.contracts.log.journal_line import JOURNAL_NAME, decode_line
 from luoshu.contracts.log.merkle import HASH_SIZE, CompactTree, hash_leaf, root_of
 from luoshu.contracts.log.note import MAX_NOTE_BYTES, NoteVerifier
-from luoshu.contracts.log.reader import DirectoryReader, LogReader, UrlReader
+from luoshu.contracts.log.reader import (
+    DirectoryReader,
+    LogFileMissingError,
+    LogReader,
+    UrlReader,
+)
 from luoshu.contracts.log.tiles import (
     ENTRIES,
     MAX_BUNDLE_BYTES,
@@ -326,32 +332,45 @@ class _Trees:
             if entries and hashes and from_bundle != from_tile:
                 self._differing.setdefault(bundle.first + i, entries[i][0])
 
+    def _read(self, tile: Tile, max_bytes: int) -> tuple[Tile, bytes]:
+        """Reads a tile; a partial one that is gone from the full one that took its place."""
+        try:
+            return tile, self._reader.read(tile.path, max_bytes)
+        except LogFileMissingError:
+            full = Tile(tile.level, tile.index)
+            if full == tile:
+                raise
+            with suppress(LogFileMissingError):
+                return full, self._reader.read(full.path, max_bytes)
+            raise
+
     def _read_tile(self, tile: Tile) -> Sequence[bytes]:
         try:
-            hashes = decode_hashes(self._reader.read(tile.path, MAX_TILE_BYTES), tile.width)
+            found, data = self._read(tile, MAX_TILE_BYTES)
+            hashes = decode_hashes(data, found.width)
         except LogError as error:
             self._report.add(LogProblem(tile.path, error.message, tile.first, _offset(error)))
             return ()
         self._report.count("tiles")
-        return hashes
+        return hashes[: tile.width]
 
     def _read_bundle(self, bundle: Tile, hashes: Sequence[bytes]) -> Sequence[tuple[int, bytes]]:
         entries: list[tuple[int, bytes]] = []
         try:
-            data = self._reader.read(bundle.path, MAX_BUNDLE_BYTES)
-            for each in iterate_bundle(data, bundle.width):
+            found, data = self._read(bundle, MAX_BUNDLE_BYTES)
+            for each in iterate_bundle(data, found.width):
                 entries.append(each)
         except LogError as error:
             index, offset = bundle.first + len(entries), _offset(error)
             # A wrong length shows only later, so the first entry that isn't the tile's is named.
-            for i, (start, entry) in enumerate(entries):
-                if hashes and hash_leaf(entry) != hashes[i]:
+            for i, (expected, (start, entry)) in enumerate(zip(hashes, entries, strict=False)):
+                if hash_leaf(entry) != expected:
                     index, offset = bundle.first + i, start
                     break
             self._report.add(LogProblem(bundle.path, error.message, index, offset))
             return ()
         self._report.count("bundles")
-        return entries
+        return entries[: bundle.width]
 
     def _blame_tiles(self) -> None:
         for index in self._differing:
@@ -398,17 +417,10 @@ class _Trees:
             below, level = above, level + 1
 
     def _compare(self, tile: Tile, expected: bytes, certain: bool) -> None:
-        try:
-            data = self._reader.read(tile.path, MAX_TILE_BYTES)
-            decode_hashes(data, tile.width)
-        except LogError as error:
-            self._report.add(LogProblem(tile.path, error.message, tile.first, _offset(error)))
-            return
-        self._report.count("tiles")
-        for offset in range(0, len(data), HASH_SIZE):
-            if data[offset : offset + HASH_SIZE] != expected[offset : offset + HASH_SIZE]:
-                span = TILE_WIDTH**tile.level
-                index = tile.first + offset // HASH_SIZE * span
+        for i, found in enumerate(self._read_tile(tile)):
+            offset = i * HASH_SIZE
+            if found != expected[offset : offset + HASH_SIZE]:
+                index = tile.first + i * TILE_WIDTH**tile.level
                 message = "not the hash of what is below it"
                 if not certain:
                     message += ", which doesn't lead to the root either"
