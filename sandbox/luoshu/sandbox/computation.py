@@ -126,8 +126,8 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             for entry, products in (("stage1", len(data)), ("stage2", 0)):
                 await self._workers[entry].send(self._setup(products))
         except WorkerError:
-            await self._stop()
-            raise SandboxUnavailableError(await self._why()) from None
+            said = await self._stop()
+            raise SandboxUnavailableError(await self._why(), said) from None
         except BaseException:
             await self._stop()
             raise
@@ -191,7 +191,8 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         try:
             await self._timed("start", self._in_time(stage1.receive()))
         except WorkerError:
-            raise SandboxUnavailableError(await self._why()) from None
+            said = await self._stop()
+            raise SandboxUnavailableError(await self._why(), said) from None
         tables = [product.schema(f"p{n}").to_json() for n, product in enumerate(self.products)]
         sql = self.sql.encode("utf-8", "replace").decode()  # a lone surrogate is no text
         job: _Message = {"type": "verify", "sql": sql, "tables": tables}
@@ -218,7 +219,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         stage1, release, stage2 = (self._workers[n] for n in ("stage1", "release", "stage2"))
         try:
             answer = await self._timed("compute", self._ask(stage1, {"type": "compute"}))
-            found = _rows(answer, "rows", cells.row_types, limit)
+            found = await asyncio.to_thread(_rows, answer, "rows", cells.row_types, limit)
             if not cells.keys and len(found) != 1:
                 raise SandboxFailureError("stage1 answered wrongly: not one cell")
             job: _Message = {
@@ -228,7 +229,9 @@ class Computation(AbstractAsyncContextManager["Computation"]):
                 "rows": wire.encode_rows(found),
             }
             answer = await self._timed("release", self._ready_and_ask(release, job))
-            released = _rows(answer, "released", cells.released_types, limit)
+            released = await asyncio.to_thread(
+                _rows, answer, "released", cells.released_types, limit
+            )
             groups, values = _count(answer, "withheld_groups"), _count(answer, "withheld_values")
             job = {
                 "type": "shape",
@@ -239,7 +242,8 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             }
             answer = await self._timed("stage2", self._ready_and_ask(stage2, job))
             columns = _columns(answer)
-            rows = _rows(answer, "result", [kind for _, kind in columns], limit)
+            kinds = [kind for _, kind in columns]
+            rows = await asyncio.to_thread(_rows, answer, "result", kinds, limit)
         except (wire.WireError, SchemaError) as error:
             raise SandboxFailureError(f"a worker answered wrongly: {error}") from None
         return Outcome(

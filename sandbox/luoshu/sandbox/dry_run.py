@@ -64,10 +64,10 @@ def dry_run(
         config: Of the isolation.
 
     Yields:
-        For each statement `{"status", "code", "message", "columns", "rows"}` and, unless
-        `as_analyst`, `"withheld_groups"`, `"withheld_values"`, `"timings_ms"` and `"notes"`, or
-        `"cause"` where it failed. `columns` are `{"name", "type"}`, `rows` lists of JSON values
-        (see `json_value`).
+        For each statement `{"status", "code", "message", "columns", "rows"}`. Unless `as_analyst`
+        there is `"withheld_groups"` too, and `"withheld_values"`, `"timings_ms"` and `"notes"`
+        where released, `"cause"` where failed. `columns` are `{"name", "type"}`, `rows` lists of
+        JSON values (see `json_value`).
 
     Raises:
         HistoryError: `history` was given.
@@ -105,10 +105,11 @@ async def _run_one(
             await computation.verify()
             outcome = await computation.compute()
     except (GuardRefusalError, QueryError) as error:
-        return _answer(DENIED, error.code, error.message)
+        answer = _answer(DENIED, error.code, error.message)
+        return answer if as_analyst else {**answer, "withheld_groups": 0}
     except SandboxFailureError as error:
         answer = _answer(FAILED, error.code, error.message)
-        return answer if as_analyst else {**answer, "cause": error.detail}
+        return answer if as_analyst else {**answer, "withheld_groups": 0, "cause": error.detail}
     answer = _released(outcome)
     if not as_analyst:
         answer |= {

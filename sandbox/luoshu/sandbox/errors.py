@@ -77,6 +77,14 @@ class SandboxFailureError(SandboxError):
 
 
 class SandboxUnavailableError(SandboxError):
-    """This machine can't isolate a worker, so nothing is computed."""
+    """This machine can't isolate a worker, so nothing is computed.
+
+    Attributes:
+        detail: For the holder's operational log only: what the worker said.
+    """
 
     code = "SANDBOX_UNAVAILABLE"
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail

@@ -85,6 +85,7 @@ class BwrapIsolation:
 
     def _wall(self, runtime: Runtime, spec: WorkerSpec) -> list[str]:
         argv = [str(self._bwrap), "--unshare-all", "--die-with-parent", "--new-session"]
+        argv += ["--unshare-user", "--unshare-cgroup"]  # which --unshare-all would only try
         argv += ["--clearenv", "--cap-drop", "ALL", "--uid", _NOBODY, "--gid", _NOBODY]
         argv += ["--hostname", "worker"]
         for name, target in runtime.aliases:

@@ -22,6 +22,15 @@ from luoshu.sandbox.errors import SandboxUnavailableError
 from luoshu.sandbox.isolation.port import Limits, WorkerEnd, WorkerError
 
 _READ_AHEAD = 1 << 16
+_LARGE = 1 << 18
+
+
+def linker_environment() -> dict[str, str]:
+    """What our own processes keep of the environment: where their libraries are, if said there.
+
+    Workers get none of it.
+    """
+    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
 
 
 class LauncherClient:
@@ -47,7 +56,7 @@ class LauncherClient:
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C on the terminal is the connector's to handle
-                env={},
+                env=linker_environment(),
             )
         except BaseException:
             ours.close()
@@ -146,7 +155,10 @@ class WorkerProcess:
         try:
             header = await self._output.readexactly(wire.HEADER.size)
             length = wire.frame_length(header, self._limits.frame_bytes)
-            return wire.decode(await self._output.readexactly(length))
+            body = await self._output.readexactly(length)
+            if length > _LARGE:  # parsing it would hold up the event loop
+                return await asyncio.to_thread(wire.decode, body)
+            return wire.decode(body)
         except asyncio.IncompleteReadError:
             raise WorkerError("the worker ended before it answered") from None
         except wire.WireError as error:

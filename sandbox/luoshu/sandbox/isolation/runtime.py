@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from luoshu.sandbox.errors import SandboxUnavailableError
+from luoshu.sandbox.isolation.launcher_client import linker_environment
 from luoshu.sandbox.isolation.port import Mount
 
 _PROBE_SECONDS = 60
@@ -67,7 +68,7 @@ class Runtime:
             capture_output=True,
             check=False,
             timeout=_PROBE_SECONDS,
-            env={},
+            env=linker_environment(),
         )
         if probe.returncode:
             reason = probe.stderr.decode(errors="replace").strip().rpartition("\n")[2]
