@@ -2,14 +2,20 @@
 
 import json
 import shutil
-from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from luoshu.cli.main import app
+from luoshu.connector.clock import SystemClock
+from luoshu.connector.ledger import Ledger, Transaction
+from luoshu.connector.membership.node_files import load_node
+from luoshu.connector.store.engine import Store
+from luoshu.contracts.keys import KeyUse, SigningKey
+from luoshu.contracts.log.note import NoteVerifier
 
 LUNG = Path(__file__).parents[2] / "examples/luoshu/examples/lung"
 runner = CliRunner()
@@ -41,9 +47,7 @@ def space(tmp_path_factory):
         grant = root / f"{name}.grant"
         approved = data("space", "approve", root / "s", request, "--role", role, "-o", grant)
         assert approved["roles"] == [role]
-        enrolled = data(
-            "node", "enrol", root / name, grant, "--fingerprint", made["fingerprint"]
-        )
+        enrolled = data("node", "enrol", root / name, grant, "--fingerprint", made["fingerprint"])
         assert enrolled["participant"] == f"urn:luoshu:demo:{name}"
     added = data("user", "add", root / "north", "ada", "--role", "admin", "--out", root / "ada")
     assert added["user"] == "urn:luoshu:demo:north:user:ada"
@@ -71,7 +75,9 @@ def test_wrong_grants_and_requests(space, tmp_path):
     other = luoshu("node", "enrol", space / "operator", space / "north.grant", code=3)
     assert "urn:luoshu:demo:operator" in other.stderr
     (tmp_path / "nonsense").write_text("nonsense")
-    bad = luoshu("space", "approve", space / "s", tmp_path / "nonsense", "-o", tmp_path / "g", code=2)
+    bad = luoshu(
+        "space", "approve", space / "s", tmp_path / "nonsense", "-o", tmp_path / "g", code=2
+    )
     assert "not JSON" in bad.stderr
     missing = luoshu("space", "approve", space / "s", tmp_path / "x", "-o", tmp_path / "g", code=1)
     assert str(tmp_path / "x") in missing.stderr
@@ -93,19 +99,45 @@ def test_prepare_a_product_that_is_wrong(space, tmp_path):
     assert "colour" in result.stderr
 
 
-@pytest.fixture
-def log(space, tmp_path):
-    """The holder's node directory with a log of a few entries."""
-    from luoshu.connector.journal import Journal
-    from luoshu.connector.membership.node_files import load_node
-
+def test_log_verify(space, tmp_path):
+    """A node's log holds; one byte of a copy changed, and the command says where it fails."""
     node = tmp_path / "node"
     shutil.copytree(space / "north", node)
-    return write_log(node, Journal, load_node(node, now=datetime.now(UTC)))
-
-
-def write_log(node, journal_class, files):
-    raise NotImplementedError
+    files = load_node(node, now=datetime.now(UTC))
+    with Store.open(node / "state" / "luoshu.db") as store:
+        ledger = Ledger.open(
+            node / "log",
+            origin=files.participant_id,
+            key=files.log,
+            clock=SystemClock(),
+            store=store,
+            publish_interval=0.0,
+        )
+        for n in range(5):
+            record = partial(
+                Transaction.record, kind="decision", data={"n": n}, parties=[files.participant_id]
+            )
+            ledger.submit(record).result()
+        ledger.close()
+    report = data("log", "verify", node)
+    assert (report["ok"], report["size"]) == (True, 5)
+    assert report["checks"]["bodies"] == 5
+    # By the trust anchor that came another way, by the credential alone, by the log's key.
+    trust = ("--trust", space / "s" / "space.json")
+    credential = ("--credential", node / "credentials" / "membership.json")
+    assert "All holds." in luoshu("log", "verify", node, *trust).stdout
+    assert data("log", "verify", node / "log", *trust, *credential)["ok"]
+    vkey = NoteVerifier(files.participant_id, files.log.public).vkey
+    assert data("log", "verify", node / "log", "--key", vkey)["ok"]
+    stranger = NoteVerifier(files.participant_id, SigningKey.generate(KeyUse.LOG).public).vkey
+    luoshu("log", "verify", node / "log", "--key", stranger, code=4)
+    journal = node / "log" / "journal"
+    content = bytearray(journal.read_bytes())
+    content[content.index(b'"n":3') + 4] = ord("4")
+    journal.write_bytes(content)
+    failed = luoshu("log", "verify", node, code=4).stdout
+    assert "FAILS journal, entry 3" in failed
+    assert json.loads(luoshu("log", "verify", node, "--json", code=4).stdout)["ok"] is False
 
 
 # Sandbox: the dry run, as the interface promises it
@@ -159,9 +191,7 @@ def test_sandbox_run_reads_standard_input():
 def test_sandbox_run_wrong_usage(tmp_path):
     assert run("--history", tmp_path, code=2, sql=GROUPS).stderr.startswith("luoshu: --history")
     (tmp_path / "p.yaml").write_text("id: x\ncolour: red\n")
-    result = luoshu(
-        "sandbox", "run", "--product", tmp_path / "p.yaml", "--sql", GROUPS, code=2
-    )
+    result = luoshu("sandbox", "run", "--product", tmp_path / "p.yaml", "--sql", GROUPS, code=2)
     assert "colour" in result.stderr
     assert result.stdout == ""
 

@@ -43,8 +43,7 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]], empty:
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         padded = (
-            cell + " " * (width - cell_len(cell))
-            for cell, width in zip(line, widths, strict=True)
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)
         )
         typer.echo("  ".join(padded).rstrip())
 

@@ -149,7 +149,7 @@ class Contract:
 
     @property
     def uses(self) -> int:
-        """How many computations were debited."""
+        """How many computations were debited, as of the last `refresh`."""
         return self._folded.state.uses
 
     @property

@@ -163,8 +163,8 @@ def test_a_failure_in_place_of_a_release(simulator):
 
 
 def test_a_release_under_another_contract(simulator):
-    simulator.tampering.release_contract = (
-        lambda _: "urn:luoshu:contract:00000000-0000-4000-8000-000000000000"
+    simulator.tampering.release_contract = lambda _: (
+        "urn:luoshu:contract:00000000-0000-4000-8000-000000000000"
     )
     refused(simulator, "another contract")
 
@@ -257,7 +257,9 @@ def test_an_entry_with_a_forged_signature(simulator):
 def test_an_entry_changed_after_signing(simulator):
     def change(data):
         document = json.loads(data)
-        payload = base64.b64decode(document["payload"]).replace(b'"min_units":10', b'"min_units":11')
+        payload = base64.b64decode(document["payload"]).replace(
+            b'"min_units":10', b'"min_units":11'
+        )
         document["payload"] = base64.b64encode(payload).decode()
         return canonicalize(document)
 
@@ -285,9 +287,11 @@ def test_an_issuer_of_another_authority(simulator, make_member):
 def test_an_entry_of_another_product(simulator):
     other = replace(simulator.entry, id=f"{simulator.holder.id}:product:other")
     simulator.tampering.entry = lambda _: other.sign(simulator.holder.events).to_bytes()
-    with connect(simulator.profile) as space:
-        with pytest.raises(VerificationError, match="another product"):
-            space.product(simulator.entry.id)
+    with (
+        connect(simulator.profile) as space,
+        pytest.raises(VerificationError, match="another product"),
+    ):
+        space.product(simulator.entry.id)
 
 
 # Contracts
@@ -295,9 +299,11 @@ def test_an_entry_of_another_product(simulator):
 
 def test_a_contract_that_lacks_an_event(simulator):
     simulator.tampering.events = lambda events: [*events[:1], *events[2:]]
-    with connect(simulator.profile) as space:
-        with pytest.raises(VerificationError, match="contract") as caught:
-            space.negotiate(simulator.entry.id)
+    with (
+        connect(simulator.profile) as space,
+        pytest.raises(VerificationError, match="contract") as caught,
+    ):
+        space.negotiate(simulator.entry.id)
     assert caught.value.reason == "CONTRACT_INVALID"
 
 
@@ -306,16 +312,18 @@ def test_a_state_that_its_events_dont_give(simulator):
         message.state_hash = digest(b"another state")
 
     simulator.tampering.summary = lie
-    with connect(simulator.profile) as space:
-        with pytest.raises(VerificationError, match="another state than its events give"):
-            space.negotiate(simulator.entry.id)
+    with (
+        connect(simulator.profile) as space,
+        pytest.raises(VerificationError, match="another state than its events give"),
+    ):
+        space.negotiate(simulator.entry.id)
 
 
 def test_another_contract_than_the_one_asked_for(simulator):
     with connect(simulator.profile) as space:
         known = space.negotiate(simulator.entry.id)
         simulator.tampering.events = lambda _: simulator.contracts[known.id].events
-        with pytest.raises(VerificationError, match="another contract's|doesn't verify"):
+        with pytest.raises(VerificationError, match=r"another contract's|doesn't verify"):
             space.negotiate(simulator.entry.id)
 
 
@@ -337,17 +345,17 @@ def test_terms_that_were_not_asked_for(simulator):
     def swap(contract):
         simulator.contracts.pop(contract.id)
         other = type(contract)(simulator, contract.id)
-        body = replace(
-            contract.events_body(), terms=simple_terms(purposes=("sale",), min_units=10)
-        )
+        body = replace(contract.events_body(), terms=simple_terms(purposes=("sale",), min_units=10))
         other.add(contract.first_type, body, simulator.analyst)
         other.agree()
         simulator.contracts[contract.id] = other
 
     simulator.answer = swap
-    with connect(simulator.profile) as space:
-        with pytest.raises(VerificationError, match="other terms"):
-            space.negotiate(simulator.entry.id, uses=5)
+    with (
+        connect(simulator.profile) as space,
+        pytest.raises(VerificationError, match="other terms"),
+    ):
+        space.negotiate(simulator.entry.id, uses=5)
 
 
 # The own log
@@ -364,9 +372,11 @@ def test_a_checkpoint_of_the_own_log_by_another_key(simulator):
 
 def test_the_receipt_of_another_entry(simulator):
     simulator.tampering.receipt = lambda _: simulator.own_log.receipt(0)
-    with connect(simulator.profile) as space:
-        with pytest.raises(VerificationError, match="of entry 0, not of 1"):
-            space.log.receipt(1)
+    with (
+        connect(simulator.profile) as space,
+        pytest.raises(VerificationError, match="of entry 0, not of 1"),
+    ):
+        space.log.receipt(1)
 
 
 def test_a_result_larger_than_any_may_be(simulator, monkeypatch):

@@ -22,6 +22,7 @@ from luoshu.sdk import (
     GuardRefusedError,
     InvalidRequestError,
     LuoshuError,
+    MissingDependencyError,
     NotFoundError,
     PolicyDeniedError,
     ProfileError,
@@ -51,7 +52,7 @@ def test_the_main_job(simulator, tmp_path):
         assert contract.state == "ACTIVE"
         assert contract.terms.uses == 5
         assert contract.state_hash == simulator.contracts[contract.id].state.state_hash
-        phases = []
+        phases: list[str] = []
         result = contract.query(SQL, on_phase=phases.append)
     assert phases == ["checking", "computing", "releasing", "ended"]
     assert isinstance(result.table, pa.Table)
@@ -86,7 +87,7 @@ def test_what_is_not_named_comes_from_the_offer(simulator):
             min_units=20,
         )
     assert other.terms.uses == 20
-    assert other.terms.purposes == {"medical-research"}
+    assert other.terms.purposes == frozenset({"medical-research"})
     assert other.terms.release.min_units == 20
     assert other.terms.not_after == dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 
@@ -244,9 +245,9 @@ def test_ctrl_c_in_a_terminal_cancels(simulator):
     with connect(simulator.profile) as space:
         contract = space.negotiate(simulator.entry.id)
     simulator.watching.clear()
+    command = ["query", contract.id, "--sql", SQL, "--profile", str(simulator.profile)]
     with subprocess.Popen(
-        [sys.executable, "-c", "from luoshu.cli.main import main; main()", "query", contract.id]
-        + ["--sql", SQL, "--profile", str(simulator.profile)],
+        [sys.executable, "-c", "from luoshu.cli.main import main; main()", *command],
         stderr=subprocess.PIPE,
     ) as program:
         try:
@@ -324,7 +325,7 @@ def test_a_certificate_of_another_ca(simulator):
 def test_a_server_that_is_not_the_own_node(simulator):
     settings = simulator.profile / "profile.toml"
     settings.write_text(settings.read_text().replace("lab.alliance", "north.alliance"))
-    with pytest.raises(UnavailableError, match="prove to be north.alliance"):
+    with pytest.raises(UnavailableError, match=r"prove to be north\.alliance"):
         connect(simulator.profile)
 
 
@@ -372,3 +373,30 @@ def test_a_receipt_file_holds_only_canonical_json(simulator, tmp_path):
     document = json.loads(receipt.to_bytes())
     assert document["schema"] == "luoshu/receipt-file/v1"
     assert "authority" not in json.dumps(document["holder_credential"])
+
+
+def test_pandas_is_optional(simulator, monkeypatch):
+    with connect(simulator.profile) as space:
+        result = space.negotiate(simulator.entry.id).query(SQL)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'luoshu\[pandas\]'"):
+        result.to_pandas()
+    assert len(result) == 2
+
+
+def test_what_is_shown_holds_no_values(simulator):
+    with connect(simulator.profile) as space:
+        result = space.negotiate(simulator.entry.id).query(SQL)
+    assert repr(result).startswith("<Result 2 rows x 2 columns, receipt verified: entry 1 of")
+    assert "138" not in repr(result)
+
+
+def test_importing_the_sdk_loads_no_grpc():
+    program = (
+        "import sys, luoshu.sdk, luoshu.sdk.errors\n"
+        "assert not {'grpc', 'pyarrow', 'cryptography'} & set(sys.modules)\n"
+        "from luoshu.sdk import connect\n"
+        "assert set(dir(luoshu.sdk)) == set(luoshu.sdk.__all__)\n"
+        "for name in luoshu.sdk.__all__: getattr(luoshu.sdk, name)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -2,7 +2,7 @@
 
 A KeyboardInterrupt that strikes inside gRPC while a streaming call is being made
 leaves a call that no thread attends to; closing the channel then waits for ever
-(seen with grpcio 1.85.1 in 3 of 22 runs that interrupted right after the call's
+(seen with grpcio 1.85.1 in 4 of 19 runs that interrupted right after the call's
 start). So gRPC's own code runs in a thread of its own, where Python raises no
 interrupts, and the caller's thread only waits on a queue.
 """
