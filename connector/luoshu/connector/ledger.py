@@ -59,8 +59,8 @@ T = TypeVar("T")
 GROUP = 64
 """Commands that share one fsync at most."""
 
-PUBLISH_INTERVAL = 0.1
-"""Seconds between two publications at least."""
+PUBLISH_INTERVAL = 0.2
+"""Seconds from a commit to its publication."""
 
 _SUBSCRIBER_BATCH = 64
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -216,7 +216,7 @@ class Ledger:
             earlier_keys: Log keys that were rotated out; they may have signed the checkpoint.
             entropy: Randomness for salts.
             files: The port to the disk.
-            publish_interval: Seconds between two publications at least.
+            publish_interval: Seconds from a commit to its publication.
 
         Raises:
             NodeError: ``LOG_CORRUPT``; ``LOG_UNAVAILABLE``: another process has the log open, or

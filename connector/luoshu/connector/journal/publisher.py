@@ -41,7 +41,7 @@ class Publisher:
         directory: The log directory.
         tree: The tree over them.
         files: The port to the disk.
-        interval: Seconds between two publications at least.
+        interval: Seconds from a commit to its publication.
     """
 
     def __init__(self, directory: Path, tree: LogTree, files: Files, interval: float) -> None:
@@ -121,9 +121,14 @@ class Publisher:
             self._changed.notify_all()
 
     def _run(self) -> None:
+        pause = 0.0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._wanted is not None or self._stopping.is_set())
+            # Before, not after: the commits of a burst share one publication and don't compete
+            # with it for the disk. The first one, at the start, needs not wait.
+            self._stopping.wait(pause)
+            with self._changed:
                 wanted, self._wanted = self._wanted, None
             if wanted is None:
                 return
@@ -139,7 +144,6 @@ class Publisher:
                 with self._changed:
                     self._wanted = self._wanted or wanted
                 pause = RETRY_SECONDS
-            self._stopping.wait(pause)
 
     def _is_right(self, tile: Tile) -> bool:
         """Whether the published file is what the journal says, without reading the journal."""
