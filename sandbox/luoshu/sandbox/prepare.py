@@ -56,6 +56,8 @@ async def prepare(
     path = await asyncio.to_thread(_source_file, source, base_dir)
     job = _job(product, source)
     await asyncio.to_thread(out_dir.mkdir, parents=True, exist_ok=True)
+    # Absolute: what starts the workers has another working directory.
+    out_dir = await asyncio.to_thread(out_dir.resolve)
     work_dir = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=".preparing-", dir=out_dir))
     try:
         answer = await _run(job, path, work_dir, isolation)

@@ -71,7 +71,7 @@ class Mount:
     """A file or directory of the host that a worker sees.
 
     Attributes:
-        source: On the host.
+        source: On the host; absolute.
         target: Absolute, inside.
         writable: Only for the output directory of a preparation.
     """
@@ -79,6 +79,10 @@ class Mount:
     source: Path
     target: str
     writable: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.source.is_absolute():
+            raise ValueError(f"a mount of a relative path: {self.source}")
 
 
 @dataclass(frozen=True, slots=True)
