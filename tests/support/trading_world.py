@@ -24,7 +24,8 @@ from luoshu.connector.contract.projection import ContractProjection
 from luoshu.connector.contract.provider import ContractProvider
 from luoshu.connector.contract.service import ContractService
 from luoshu.connector.errors import NodeError
-from luoshu.connector.ledger import Ledger
+from luoshu.connector.journal.files import Files
+from luoshu.connector.ledger import Ledger, Projection
 from luoshu.connector.membership.directory import KnownCredential, KnownStatus, MemberDirectory
 from luoshu.connector.peer_port import (
     CatalogChange,
@@ -191,10 +192,18 @@ class TradingNode:
 
 
 class World:
-    """Operator, holder, analyst and a third member."""
+    """Operator, holder, analyst and a third member.
+
+    Attributes:
+        projections: What each node's ledger keeps.
+        files: The disk of a node, where it isn't the real one.
+    """
+
+    projections: tuple[Callable[[], Projection], ...] = (CatalogProjection, ContractProjection)
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.files: dict[str, Files] = {}
         self.clock = ManualClock(NOW)
         self.nodes: dict[str, TradingNode] = {}
 
@@ -225,7 +234,8 @@ class World:
             key=member.key(KeyUse.LOG),
             clock=self.clock,
             store=store,
-            projections=[CatalogProjection(), ContractProjection()],
+            projections=[make() for make in self.projections],
+            files=self.files.get(member.id),
         )
         wire = Wire(self, member.id)
         shelf = Shelf()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from sqlalchemy import Connection
 
@@ -20,6 +20,9 @@ from luoshu.contracts.product import CatalogEntry
 from luoshu.contracts.request import ComputationRequest, verify_request
 from luoshu.policies import Decision, Meters, Party, PolicyEngine, Product, build_input
 
+RequestKey: TypeAlias = tuple[str, str]
+"""Consumer and request id: what others call their requests is nobody's business."""
+
 
 @dataclass(frozen=True, slots=True)
 class AuthenticRequest:
@@ -34,6 +37,11 @@ class AuthenticRequest:
     def digest(self) -> str:
         """Digest of what the user signed."""
         return self.envelope.digest
+
+    @property
+    def key(self) -> RequestKey:
+        """What the request is known by."""
+        return self.consumer.participant_id, self.request.id
 
 
 class ContractBook(Protocol):
@@ -174,7 +182,7 @@ class Gatekeeper:
             product=Product(entry.id, entry.version, entry.classification.to_payload()),
         )
         decision = self._policy.decide(decision_input)
-        return Ruling(decision, decision_input, _refusal(decision, agreement))
+        return Ruling(decision, decision_input, refusal_of(decision, agreement))
 
     def record_use(
         self, tx: Transaction, state: ContractState, request: AuthenticRequest, decision_index: int
@@ -193,7 +201,7 @@ class Gatekeeper:
         return self._contracts.expire_if_due(tx, state)
 
 
-def _refusal(decision: Decision, agreement: AgreementState) -> Refusal | None:
+def refusal_of(decision: Decision, agreement: AgreementState) -> Refusal | None:
     """The catalogue's reason for a policy's no: state first, then exhausted uses."""
     if decision.allow:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from luoshu.connector.errors import NodeError
@@ -42,7 +43,8 @@ class ResultStore:
             finally:
                 os.close(directory)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # what is left over goes at the next start
+                temporary.unlink()
             raise NodeError("LOG_UNAVAILABLE", private=f"result not stored: {error}") from error
 
     def load(self, request_digest: str, expected_digest: str) -> bytes:

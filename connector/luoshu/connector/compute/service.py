@@ -22,7 +22,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 from sqlalchemy import Connection
 
@@ -30,7 +30,7 @@ from luoshu.connector.clock import Clock
 from luoshu.connector.compute import entries
 from luoshu.connector.compute.arrow import encode_result
 from luoshu.connector.compute.entries import Pseudonyms, Subject
-from luoshu.connector.compute.gatekeeping import AuthenticRequest, Gatekeeper, Ruling
+from luoshu.connector.compute.gatekeeping import AuthenticRequest, Gatekeeper, RequestKey, Ruling
 from luoshu.connector.compute.outcome import ComputationState, Phase, Refusal
 from luoshu.connector.compute.projection import (
     Computation as StoredComputation,
@@ -95,10 +95,6 @@ class ProductShelf(Protocol):
         ...
 
 
-_Key: TypeAlias = tuple[str, str]
-"""Consumer and request id: what others call their requests is nobody's business."""
-
-
 class ComputeService:
     """Takes requests, runs them, keeps their outcome. One instance a node."""
 
@@ -124,8 +120,8 @@ class ComputeService:
         self._pseudonyms = pseudonyms
         self._clock = clock
         self._slots = asyncio.Semaphore(concurrency)
-        self._running: dict[_Key, Running] = {}
-        self._given_up: dict[_Key, Running] = {}
+        self._running: dict[RequestKey, Running] = {}
+        self._given_up: dict[RequestKey, Running] = {}
         self._closing = False
 
     async def recover(self) -> int:
@@ -157,11 +153,10 @@ class ComputeService:
         if self._closing:
             raise NodeError("SHUTTING_DOWN")
         asked = self._gatekeeper.authenticate(caller, request, user_credential, self._clock.now())
-        key = asked.consumer.participant_id, asked.request.id
+        key = asked.key
         running = self._running.get(key)
         if running is None:
             self._check_room(caller)
-            self._given_up.pop(key, None)
             # Claimed before the first await: two submissions of one id can't both run.
             running = self._running[key] = Running(asked.digest)
             running.task = asyncio.create_task(
@@ -239,13 +234,14 @@ class ComputeService:
             one.cancel()
         await asyncio.gather(*(one.ended() for one in running))
 
-    async def _run(self, key: _Key, running: Running, asked: AuthenticRequest) -> None:
+    async def _run(self, key: RequestKey, running: Running, asked: AuthenticRequest) -> None:
         reason = "INTERNAL"
         try:
             admitted = await self._admit(asked)
             if admitted is None:
                 return
             running.admitted = True
+            self._given_up.pop(key, None)
             running.enter(Phase.ACCEPTED)
             async with self._slots:
                 outcome = await self._compute(running, asked, *admitted)
@@ -288,10 +284,12 @@ class ComputeService:
         Returns:
             None if the request has its outcome already.
         """
-        consumer = asked.consumer.participant_id
-        stored = await self._ledger.read(lambda c: find_computation(c, consumer, asked.request.id))
+        stored = await self._ledger.read(lambda c: find_computation(c, *asked.key))
         if stored is not None:
             _check_same(stored.request_digest, asked)
+            if stored.state is ComputationState.DECIDED:
+                # Its failure couldn't be written when it ended; perhaps it can be now.
+                await self._ledger.commit(lambda tx: self._fail(tx, asked.key, "INTERRUPTED"))
             return None
         state, ruling = await self._ledger.read(lambda c: self._rule(c, asked))
         if ruling.refusal is not None:
@@ -413,8 +411,7 @@ class ComputeService:
     def _record_release(
         self, tx: Transaction, asked: AuthenticRequest, outcome: Outcome, result_digest: str
     ) -> None:
-        consumer = asked.consumer.participant_id
-        stored = find_computation(tx.connection, consumer, asked.request.id)
+        stored = find_computation(tx.connection, *asked.key)
         if stored is None or stored.state is not ComputationState.DECIDED:
             raise NodeError("INTERNAL", private="a result without a decision")
         tx.record(
@@ -427,37 +424,41 @@ class ComputeService:
                 rows=len(outcome.rows),
                 columns=outcome.columns,
             ),
-            parties=(self._node_id, consumer),
+            parties=(self._node_id, asked.consumer.participant_id),
             contract_id=asked.request.contract_id,
         )
 
-    async def _give_up(self, key: _Key, running: Running, reason: str) -> None:
+    async def _give_up(self, key: RequestKey, running: Running, reason: str) -> None:
         """Writes the failure of a computation that was decided.
 
         Whether it was is asked of the ledger: a commit whose wait was cancelled may have
         happened. One that wasn't decided has no use to account for; its error is kept for
         whoever comes to fetch.
         """
-
-        def command(tx: Transaction) -> ComputationState | None:
-            stored = find_computation(tx.connection, *key)
-            if stored is None or stored.state is not ComputationState.DECIDED:
-                return None if stored is None else stored.state
-            self._record_failure(stored, reason, tx)
-            return ComputationState.FAILED
-
         try:
-            state = await self._ledger.commit(command)
+            state = await self._ledger.commit(lambda tx: self._fail(tx, key, reason))
             if state is not ComputationState.RELEASED:
                 await asyncio.to_thread(self._results.discard, running.request_digest)
         except (NodeError, OSError) as error:
-            # The log is unreachable: `recover` writes the failure at the next start.
+            # `recover` does at the next start what couldn't be done now.
             get_logger().error(
-                "failure_not_recorded", request=key[1], reason=reason, error=str(error)
+                "failure_not_recorded", request=key[1], reason=reason, error=type(error).__name__
             )
         while len(self._given_up) >= MAX_GIVEN_UP:
             del self._given_up[next(iter(self._given_up))]
         self._given_up[key] = running
+
+    def _fail(self, tx: Transaction, key: RequestKey, reason: str) -> ComputationState | None:
+        """Writes the failure of a request that is decided and has no outcome.
+
+        Returns:
+            The request's state after that; None if it was never decided.
+        """
+        stored = find_computation(tx.connection, *key)
+        if stored is None or stored.state is not ComputationState.DECIDED:
+            return None if stored is None else stored.state
+        self._record_failure(stored, reason, tx)
+        return ComputationState.FAILED
 
     def _record_failure(self, one: StoredComputation, reason: str, tx: Transaction) -> None:
         tx.record(
