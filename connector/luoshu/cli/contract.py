@@ -128,7 +128,10 @@ def accept(contract: _Id, as_json: JsonOption = False, profile: ProfileOption = 
 
 @app.command()
 def approve(contract: _Id, as_json: JsonOption = False, profile: ProfileOption = None) -> None:
-    """Holder: agree to what is asked, where the offer is answered by hand."""
+    """Holder: agree to what is asked.
+
+    For offers that are answered by hand.
+    """
     _act(contract, lambda c: c.approve(), as_json, profile)
 
 

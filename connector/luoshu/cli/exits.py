@@ -12,9 +12,13 @@ it is shown as Python shows it, since that is what a report needs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import typer
 from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from typer._click.formatting import HelpFormatter
 
 OK, OTHER, USAGE, DENIED, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -105,6 +109,17 @@ class StoryGroup(TyperGroup):
         """Command names in the order in which a newcomer meets them."""
         names = list(self.commands)
         return sorted(names, key=lambda n: self.story.index(n) if n in self.story else len(names))
+
+    def format_commands(self, ctx: typer.Context, formatter: HelpFormatter) -> None:  # type: ignore[override]
+        """Writes the commands, a section for each part of the story."""
+        parts: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command = self.commands[name]
+            part = str(getattr(command, "rich_help_panel", None) or "Commands")
+            parts.setdefault(part, []).append((name, command.get_short_help_str(200)))
+        for part, rows in parts.items():
+            with formatter.section(part):
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         """Runs a command; expected errors end it with a paragraph and an exit code."""

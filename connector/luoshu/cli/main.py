@@ -28,11 +28,11 @@ from luoshu.cli import (
 )
 from luoshu.cli.exits import INTERRUPTED, StoryGroup
 
-_SET_UP = "1. Set up: a space, its nodes, their users"
-_OFFER = "2. Offer: holders publish, analysts find"
-_AGREE = "3. Agree and compute: a signed contract, then queries under it"
-_PROVE = "4. Prove: logs, receipts, decisions"
-_TRY = "5. Try it out on this machine"
+_SET_UP = "1. Set up a space, its nodes, their users"
+_OFFER = "2. Holders publish, analysts find"
+_AGREE = "3. Both sides agree; queries run under the contract"
+_PROVE = "4. Prove what happened"
+_TRY = "5. Try it on this machine"
 
 
 class _Story(StoryGroup):
@@ -60,7 +60,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    # Plain help: drawing boxes costs twice the time of everything else `--help` does.
+    rich_markup_mode=None,
     help="Luoshu (洛书): data stays with its holder, signed contracts govern each use, only "
     "results leave.",
     epilog="Exit codes: 0 done, 2 wrong usage, 3 denied, 4 tried and failed, 130 interrupted, "

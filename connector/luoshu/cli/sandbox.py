@@ -60,15 +60,18 @@ def run(
     as_json = as_json or sql_file is not None
     worst = 0
     try:
-        with progress("sandbox"):
-            for answer in dry_run(
-                product, statements, as_analyst=viewer is Viewer.ANALYST, history=history
-            ):
-                worst = max(worst, EXIT_CODES[str(answer["status"])])
-                if as_json:
-                    print_json(answer)
-                else:
-                    _print(answer)
+        answers = dry_run(product, statements, as_analyst=viewer is Viewer.ANALYST, history=history)
+        while True:
+            # The spinner ends before an answer is printed: both may be on one terminal.
+            with progress("sandbox"):
+                answer = next(answers, None)
+            if answer is None:
+                break
+            worst = max(worst, EXIT_CODES[str(answer["status"])])
+            if as_json:
+                print_json(answer)
+            else:
+                _print(answer)
     except (ProductFileError, HistoryError) as error:
         raise UsageError(error.message) from error
     except SandboxError as error:
