@@ -37,18 +37,17 @@ from luoshu.connector.errors import NodeError
 from luoshu.connector.journal.entry_index import EntryIndex
 from luoshu.connector.journal.files import Files, OsFiles
 from luoshu.connector.journal.journal import Commit, Journal, corrupt
+from luoshu.connector.journal.opening import compare, read_checkpoint
 from luoshu.connector.journal.projections import Projection, Projections, read_anchor
-from luoshu.connector.journal.publisher import CHECKPOINT_NAME, Publisher, tile_reader
+from luoshu.connector.journal.publisher import Publisher, tile_reader
+from luoshu.connector.journal.transaction import Transaction
 from luoshu.connector.journal.tree import LogTree
 from luoshu.connector.store.engine import READERS, Store
-from luoshu.contracts.canonical import JsonObject
-from luoshu.contracts.errors import ContractsError
-from luoshu.contracts.keys import KeyUse, PublicKey, SigningKey
-from luoshu.contracts.log.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from luoshu.contracts.log.entry import SALT_SIZE, Entry, EntryBody
+from luoshu.contracts.keys import PublicKey, SigningKey
+from luoshu.contracts.log.checkpoint import Checkpoint, sign_checkpoint
+from luoshu.contracts.log.entry import Entry
 from luoshu.contracts.log.errors import MerkleError
 from luoshu.contracts.log.journal_line import JournalEntry
-from luoshu.contracts.log.note import MAX_NOTE_BYTES, NoteVerifier
 from luoshu.contracts.log.receipt import Receipt
 from luoshu.contracts.times import to_milliseconds
 
@@ -66,67 +65,6 @@ _SUBSCRIBER_BATCH = 64
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 _log = structlog.get_logger(__name__)
-
-
-class Transaction:
-    """What a command works with.
-
-    Attributes:
-        connection: The SQL transaction; sees what this and earlier commands recorded.
-        now: The time of the command and of every entry that it records, UTC, milliseconds.
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        now: datetime,
-        first: int,
-        projections: Projections,
-        entropy: Callable[[int], bytes],
-    ) -> None:
-        self.connection = connection
-        self.now = now
-        self._first = first
-        self._projections = projections
-        self._entropy = entropy
-        self._recorded: list[JournalEntry] = []
-        self._closed = False
-
-    def record(
-        self,
-        kind: str,
-        data: JsonObject,
-        *,
-        parties: Iterable[str],
-        contract_id: str | None = None,
-    ) -> int:
-        """Adds an entry to the log and applies it to the projections.
-
-        Args:
-            kind: The entry's kind, see `EntryKind`.
-            data: JSON without floats, at most 1 MiB with the rest of the body.
-            parties: Ids of the participants who may read it.
-            contract_id: The contract it belongs to.
-
-        Returns:
-            The entry's index; valid once the command is committed.
-
-        Raises:
-            ContractsError: It can't be an entry. Whatever a projection raises.
-        """
-        if self._closed:
-            raise RuntimeError("the transaction is over")
-        body = EntryBody(kind, self.now, tuple(parties), contract_id, data)
-        entry = Entry(self._first + len(self._recorded), body, self._entropy(SALT_SIZE))
-        prepared = JournalEntry.of(entry)
-        self._projections.apply(self.connection, entry)
-        self._recorded.append(prepared)
-        return entry.index
-
-    def close(self) -> Sequence[JournalEntry]:
-        """Ends the recording and returns what was recorded: for the ledger."""
-        self._closed = True
-        return self._recorded
 
 
 @dataclass(slots=True)
@@ -223,7 +161,7 @@ class Ledger:
                 the disk fails.
         """
         files = files if files is not None else OsFiles()
-        published = _read_checkpoint(directory, origin, [key.public, *earlier_keys])
+        published = read_checkpoint(directory, origin, [key.public, *earlier_keys])
         anchor = read_anchor(store.writer)
         acknowledged = max(
             published.size if published else 0, anchor[1] if anchor is not None else 0
@@ -242,7 +180,7 @@ class Ledger:
 
         journal = Journal.open(directory, acknowledged=acknowledged, visit=visit, files=files)
         try:
-            _compare(journal, tree, published, anchor, origin)
+            compare(journal, tree, published, anchor, origin)
             everything = Projections(origin, [EntryIndex(), *projections])
             everything.prepare(store.writer)
             ledger = cls(
@@ -593,49 +531,3 @@ def _rolled_back(connection: Connection) -> bool:
     """Whether SQLite gave up the transaction by itself."""
     raw = connection.connection.dbapi_connection
     return raw is None or not raw.in_transaction
-
-
-def _read_checkpoint(directory: Path, origin: str, keys: Sequence[PublicKey]) -> Checkpoint | None:
-    """Reads and verifies the published checkpoint, if there is one."""
-    path = directory / CHECKPOINT_NAME
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_NOTE_BYTES + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise NodeError("LOG_UNAVAILABLE", private=str(error)) from error
-    try:
-        verifiers = [NoteVerifier(origin, key) for key in keys if key.use is KeyUse.LOG]
-        return open_checkpoint(data.decode(), verifiers, origin)
-    except (ContractsError, UnicodeDecodeError) as error:
-        detail = error.message if isinstance(error, ContractsError) else "it is not text"
-        raise NodeError(
-            "LOG_CORRUPT", f"The published checkpoint of the log is not this node's: {detail}."
-        ) from error
-
-
-def _compare(
-    journal: Journal,
-    tree: LogTree,
-    published: Checkpoint | None,
-    anchor: tuple[str, int, bytes] | None,
-    origin: str,
-) -> None:
-    """Compares the journal with what the checkpoint and the database say of it.
-
-    Raises:
-        NodeError: ``LOG_CORRUPT``.
-    """
-    if anchor is not None and anchor[0] != origin:
-        raise NodeError("LOG_CORRUPT", "The database belongs to the log of another participant.")
-    if published is not None and tree.root_at(published.size) != published.root:
-        raise corrupt(f"its first {published.size} entries are not those of the checkpoint", 0, 0)
-    if anchor is not None and tree.root_at(anchor[1]) != anchor[2]:
-        start = published.size if published is not None and published.size < anchor[1] else 0
-        offset = journal.line_of(start)[1] if start < journal.size else journal.end
-        raise corrupt(
-            f"its first {anchor[1]} entries are not those that the database has seen",
-            start,
-            offset,
-        )
