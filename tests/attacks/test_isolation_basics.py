@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -85,7 +86,6 @@ async def test_root_holds_the_runtime_only(wall: BwrapIsolation) -> None:
         "/sys/kernel",
         "/dev/mem",
         "/dev/null",
-        "/root",
         "/home",
         "/run",
         "/var",
@@ -389,6 +389,21 @@ async def test_daemon_does_not_survive(wall: BwrapIsolation, tmp_path: Path) -> 
     # What still lives would write again; a worker started since proves that time has passed.
     assert await run(wall, "import time; time.sleep(0.1); tell(1)") == 1
     assert not (tmp_path / "alive").exists()
+
+
+async def test_measurement_covers_what_workers_see(wall: BwrapIsolation) -> None:
+    again = BwrapIsolation(wall.config)
+    try:
+        assert again.measurement == wall.measurement
+        assert re.fullmatch("sha256:[0-9a-f]{64}", wall.measurement)
+    finally:
+        again.close()
+    payload = """
+        files = [os.path.join(place, name) for place, _, names in os.walk("/") for name in names]
+        tell([name for name in files if "__pycache__" not in name])
+    """
+    seen = set(await run(wall, payload))
+    assert seen == {inside for inside, _ in wall._available()._files()}
 
 
 def processes_of(marker: str) -> list[int]:

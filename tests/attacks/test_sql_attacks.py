@@ -442,6 +442,7 @@ ATTACKS = {
     ),
     "too_long": (f"SELECT count(*) FROM visits WHERE note = '{'x' * 70000}'", "GUARD_SIZE"),
     "too_many_columns": (f"SELECT {', '.join(['count(*)'] * 300)} FROM visits", "GUARD_SIZE"),
+    "long_alias": (f"SELECT count(*) AS {'x' * 300} FROM visits", "GUARD_SIZE"),
     "deep_parentheses": (f"SELECT {'(' * 500}1{')' * 500} FROM visits", "QUERY_INVALID"),
     "deep_not": (f"SELECT count(*) FROM visits WHERE {'NOT ' * 500}true", "QUERY_INVALID"),
     "deep_arithmetic": (f"SELECT {'1 + ' * 900}1 FROM visits", "QUERY_INVALID"),

@@ -34,6 +34,7 @@ from luoshu.sandbox.guard.tree import Node, UnknownFormError
 from luoshu.sandbox.schema import DOUBLE, ColumnSchema, ComponentKind, TableSchema, Use
 
 MAX_OUTPUTS = 256
+MAX_ALIAS_BYTES = 256
 _TABLE_ALIAS = "t"
 _UNIT_ALIAS = "u"
 _ACCEPTED = "COUNT(*), COUNT(column), COUNT(DISTINCT privacy unit), SUM(column) and AVG(column)"
@@ -213,6 +214,8 @@ def _output(
     item: Node, keys: Sequence[ColumnSchema], components: _Components, scope: Scope
 ) -> Node:
     kind = item.get("class")
+    if len(str(item.get("alias")).encode()) > MAX_ALIAS_BYTES:
+        raise refuse(Refusal.SIZE, f"An alias is longer than {MAX_ALIAS_BYTES} bytes; shorten it.")
     if kind == "COLUMN_REF":
         column = scope.column(item["column_names"])
         if column not in keys:
