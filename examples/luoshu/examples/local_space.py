@@ -35,7 +35,8 @@ from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.run import Sandbox
 
 STOP_SECONDS: Final = 20.0
-_PROGRAM: Final = (sys.executable, "-c", "from luoshu.cli.main import main; main()")
+PROGRAM: Final = (sys.executable, "-c", "from luoshu.cli.main import main; main()")
+"""The command `luoshu`, in this interpreter."""
 
 
 class LocalSpaceError(Exception):
@@ -75,13 +76,22 @@ class NodePlan:
 
 
 class LocalNode:
-    """One node's directory, and its process while it runs."""
+    """One node's directory, and its process while it runs.
+
+    Attributes:
+        plan: What it was made from.
+        directory: Its own.
+        peer_address: Where other nodes reach it.
+        user_address: Where its users reach it.
+        program: What `luoshu` is started as.
+    """
 
     def __init__(self, plan: NodePlan, directory: Path, peer: str, user: str) -> None:
         self.plan = plan
         self.directory = directory
         self.peer_address = peer
         self.user_address = user
+        self.program: Sequence[str] = PROGRAM
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
@@ -104,7 +114,7 @@ class LocalNode:
         log_path = self.directory / "node.log"
         self._log = log_path.open("ab")
         self._process = subprocess.Popen(  # noqa: S603 - our own program
-            [*_PROGRAM, "node", "serve", str(self.directory), "--lifeline"],
+            [*self.program, "node", "serve", str(self.directory), "--lifeline"],
             # The node ends when this pipe closes: however this process dies, no node stays.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -129,22 +139,31 @@ class LocalNode:
             ready = None
         if not isinstance(ready, dict) or "ready" not in ready:
             self.kill()
-            log = (self.directory / "node.log").read_text(errors="replace")[-2000:]
-            raise LocalSpaceError(f"Node {self.name} did not start:\n{log}")
+            raise LocalSpaceError(f"Node {self.name} did not start:\n{self._tail()}")
+
+    def ask_to_stop(self) -> None:
+        """Closes the lifeline: the node ends in order, and nobody waits for it yet."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
 
     def stop(self) -> None:
-        """Ends the process in order, by closing its lifeline."""
+        """Ends the process in order, and waits until it has ended.
+
+        Raises:
+            LocalSpaceError: It had to be killed, or ended with an error.
+        """
         process = self._process
         if process is None:
             return
-        if process.stdin is not None:
-            process.stdin.close()
+        self.ask_to_stop()
         try:
-            process.wait(STOP_SECONDS)
+            code = process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
             raise LocalSpaceError(f"Node {self.name} had to be killed.") from None
         self._forget()
+        if code != 0:
+            raise LocalSpaceError(f"Node {self.name} ended with code {code}:\n{self._tail()}")
 
     def kill(self) -> None:
         """Ends the process at once, as a crash would (SIGKILL)."""
@@ -153,6 +172,9 @@ class LocalNode:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(STOP_SECONDS)
         self._forget()
+
+    def _tail(self) -> str:
+        return (self.directory / "node.log").read_text(errors="replace")[-2000:]
 
     def _forget(self) -> None:
         if self._process is not None:
@@ -182,7 +204,11 @@ class LocalSpace:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        try:
+            self.stop()
+        except LocalSpaceError:
+            if error is None:
+                raise
 
     def create(self, plans: Sequence[NodePlan]) -> None:
         """Makes the space and its operator's node, which is the plan with that role."""
@@ -252,9 +278,24 @@ class LocalSpace:
             node.wait_ready()
 
     def stop(self) -> None:
-        """Ends every node that runs, the operator's last."""
-        for node in reversed(list(self.nodes.values())):
-            node.stop()
+        """Ends every node that runs, the operator's last.
+
+        Raises:
+            LocalSpaceError: One had to be killed, or ended with an error; all have ended.
+        """
+        problems = []
+        operators = [n for n in self.nodes.values() if Role.OPERATOR in n.plan.roles]
+        others = [n for n in self.nodes.values() if n not in operators]
+        for nodes in (others, operators):
+            for node in nodes:
+                node.ask_to_stop()
+            for node in nodes:
+                try:
+                    node.stop()
+                except LocalSpaceError as error:
+                    problems.append(str(error))
+        if problems:
+            raise LocalSpaceError("\n".join(problems))
 
     def participant_id(self, name: str) -> str:
         """A node's participant id."""

@@ -13,15 +13,18 @@ from contextlib import ExitStack
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from rich.console import Console
 
+from luoshu.connector.errors import NodeError
 from luoshu.contracts.log.verify import verify_log_directory
 from luoshu.contracts.membership import Role, UserRole
 from luoshu.examples.local_space import (
     LocalNode,
     LocalSpace,
+    LocalSpaceError,
     NodePlan,
     preparation,
     prepare,
@@ -34,6 +37,7 @@ from luoshu.sdk.errors import (
     ContractStateError,
     ExhaustedError,
     GuardRefusedError,
+    LuoshuError,
     PolicyDeniedError,
 )
 from luoshu.sdk.product import Product
@@ -73,8 +77,12 @@ def run_demo(*, keep: Path | None = None, console: Console | None = None) -> Sto
             root = keep.resolve()
             root.mkdir(mode=0o700, parents=True)
         space = stack.enter_context(LocalSpace(root, "alliance"))
-        _Demo(story, space, root).play()
-        space.stop()
+        try:
+            _Demo(story, space, root).play()
+            space.stop()
+        except (LuoshuError, NodeError, LocalSpaceError) as error:
+            # A step that was not as told ends the story, and is part of it.
+            story.fact("the story goes on", False, str(error))
         story.summary()
         if keep is not None:
             _how_to_go_on(story, space)
@@ -366,14 +374,14 @@ def _rounded(row: list[object]) -> list[object]:
 
 def _how_to_go_on(story: Story, space: LocalSpace) -> None:
     lines = ["", "The nodes' directories are kept. To go on, each in a terminal of its own:"]
-    lines += [f"  luoshu node serve {node.directory}" for node in space.nodes.values()]
+    lines += [f"  luoshu node serve {quote(str(node.directory))}" for node in space.nodes.values()]
     profile = space.nodes[ANALYST].profile("analyst")
     lines += [
         "then, as the analyst:",
-        f"  export LUOSHU_PROFILE={profile}",
+        f"  export LUOSHU_PROFILE={quote(str(profile))}",
         "  luoshu catalog search 肺癌",
         "  luoshu contract list",
-        f"  luoshu log verify {space.nodes['south'].directory}",
+        f"  luoshu log verify {quote(str(space.nodes['south'].directory))}",
     ]
     for line in lines:
         story.console.print(line, markup=False, highlight=False, soft_wrap=True)
