@@ -165,9 +165,9 @@ def test_last_acknowledged_line_dropped_before_it_was_published(node: Path) -> N
 def test_unpublished_last_line_replaced(node: Path) -> None:
     with open_ledger(node, publish_interval=3600.0) as ledger:
         assert ledger.wait_published()
-        published = (node / "log" / "checkpoint").read_bytes()
+        published = (node / "log" / "public" / "checkpoint").read_bytes()
         ledger.submit(recording(1000)).result()
-    (node / "log" / "checkpoint").write_bytes(published)
+    (node / "log" / "public" / "checkpoint").write_bytes(published)
     journal(node).write_bytes(journal(node).read_bytes().replace(b'"n":1000', b'"n":1001'))
     assert_node_refuses(node)
 
@@ -191,21 +191,21 @@ def test_emptied_and_missing_journal(node: Path) -> None:
 @pytest.mark.parametrize("index", [0, 255, 256, SIZE - 1])
 def test_byte_of_a_hash_tile(node: Path, index: int) -> None:
     name = "tile/0/000" if index < 256 else f"tile/0/001.p/{SIZE - 256}"
-    flip(node / "log" / name, index % 256 * 32 + 31)
+    flip(node / "log" / "public" / name, index % 256 * 32 + 31)
     report = verify(node)
     assert_names(report, name, index, index % 256 * 32)
     assert len(report.problems) == 1
 
 
 def test_byte_of_an_upper_tile(node: Path) -> None:
-    flip(node / "log" / "tile/1/000.p/1", 3)
+    flip(node / "log" / "public" / "tile/1/000.p/1", 3)
     assert_names(verify(node), "tile/1/000.p/1", 0, 0)
 
 
 @pytest.mark.parametrize("index", [0, 255, 256, SIZE - 1])
 def test_byte_of_a_published_entry(node: Path, index: int) -> None:
     name = "tile/entries/000" if index < 256 else f"tile/entries/001.p/{SIZE - 256}"
-    path = node / "log" / name
+    path = node / "log" / "public" / name
     width = path.stat().st_size // min(256, SIZE - index // 256 * 256)
     offset = index % 256 * width
     flip(path, offset + 30)
@@ -215,7 +215,7 @@ def test_byte_of_a_published_entry(node: Path, index: int) -> None:
 
 
 def test_length_of_a_published_entry(node: Path) -> None:
-    flip(node / "log" / "tile/entries/000", 1)
+    flip(node / "log" / "public" / "tile/entries/000", 1)
     report = verify(node)
     assert not report.ok
     assert report.problems[0].file == "tile/entries/000"
@@ -223,7 +223,7 @@ def test_length_of_a_published_entry(node: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tile/0/000", "tile/entries/000", "tile/1/000.p/1"])
 def test_missing_or_cut_tile(node: Path, name: str) -> None:
-    path = node / "log" / name
+    path = node / "log" / "public" / name
     data = path.read_bytes()
     for content in (data[:-1], data + b"\0", b"", None):
         path.unlink() if content is None else path.write_bytes(content)
@@ -234,7 +234,7 @@ def test_missing_or_cut_tile(node: Path, name: str) -> None:
 
 def test_tampered_tiles_are_written_again_when_the_node_starts(node: Path) -> None:
     for name in ("tile/0/000", "tile/entries/000", "tile/1/000.p/1"):
-        flip(node / "log" / name, 40 if name != "tile/1/000.p/1" else 1)
+        flip(node / "log" / "public" / name, 40 if name != "tile/1/000.p/1" else 1)
     assert not verify(node).ok
     with open_ledger(node) as ledger:
         receipt = ledger.receipt(5)
@@ -244,7 +244,7 @@ def test_tampered_tiles_are_written_again_when_the_node_starts(node: Path) -> No
 
 
 def test_every_byte_of_the_checkpoint(node: Path) -> None:
-    path = node / "log" / "checkpoint"
+    path = node / "log" / "public" / "checkpoint"
     data = path.read_bytes()
     for position in range(0, len(data), 3):
         path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
@@ -259,7 +259,7 @@ def forged(size: int, root: bytes, origin: str = ORIGIN, key=OTHER_KEY) -> str:
 
 
 def test_checkpoint_forged_with_another_key(node: Path) -> None:
-    path = node / "log" / "checkpoint"
+    path = node / "log" / "public" / "checkpoint"
     real = unverified_checkpoint(path.read_text())
     path.write_text(forged(real.size, real.root))
     assert_names(verify(node), "checkpoint", None, None)
@@ -267,7 +267,7 @@ def test_checkpoint_forged_with_another_key(node: Path) -> None:
 
 
 def test_checkpoint_of_another_log(node: Path) -> None:
-    path = node / "log" / "checkpoint"
+    path = node / "log" / "public" / "checkpoint"
     real = unverified_checkpoint(path.read_text())
     path.write_text(forged(real.size, real.root, "urn:luoshu:test:south", LOG_KEY))
     assert_names(verify(node), "checkpoint", None, None)
@@ -276,7 +276,7 @@ def test_checkpoint_of_another_log(node: Path) -> None:
 
 def test_log_s_own_key_signs_another_root(node: Path) -> None:
     """Whoever holds the log key can sign; what is signed must still fit the entries."""
-    path = node / "log" / "checkpoint"
+    path = node / "log" / "public" / "checkpoint"
     path.write_text(forged(SIZE, b"\7" * 32, key=LOG_KEY))
     report = verify(node)
     assert not report.ok
@@ -293,7 +293,7 @@ def rewritten(node: Path) -> None:
         for each in decode_line(line):
             tree.append(hash_leaf(each.leaf))
     note = sign_checkpoint(Checkpoint(ORIGIN, tree.size, tree.root()), LOG_KEY)
-    (node / "log" / "checkpoint").write_text(note)
+    (node / "log" / "public" / "checkpoint").write_text(note)
 
 
 def test_history_rewritten_with_the_log_s_own_key(node: Path, honest: Path) -> None:
@@ -368,7 +368,7 @@ def served(node: Path) -> Iterator[tuple[Path, str]]:
             else:
                 super().do_GET()
 
-    handler = partial(Handler, directory=str(node / "log"))
+    handler = partial(Handler, directory=str(node / "log" / "public"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -383,9 +383,9 @@ def test_web_server_s_copy(served: tuple[Path, str]) -> None:
     assert report.ok, report.problems
     assert report.checks["entries"] == SIZE
     assert any("no journal" in note for note in report.notes)
-    flip(node / "log" / "tile/0/000", 64)
+    flip(node / "log" / "public" / "tile/0/000", 64)
     assert_names(verify_log_url(url, KEYS), "tile/0/000", 2, 64)
-    (node / "log" / "tile/0/000").write_bytes(b"\0" * 10_000_000)
+    (node / "log" / "public" / "tile/0/000").write_bytes(b"\0" * 10_000_000)
     assert_names(verify_log_url(url, KEYS), "tile/0/000", 0, 8192)
     assert not verify_log_url(url + "/moved", KEYS).ok
     assert not verify_log_url(url + "/nowhere", KEYS).ok
@@ -400,12 +400,12 @@ def test_only_web_addresses(url: str) -> None:
 def test_partial_tile_that_became_full_meanwhile(tmp_path: Path) -> None:
     """An older checkpoint still verifies: a full tile stands in for its partial ones."""
     older = build(tmp_path / "older", 255)
-    checkpoint = (older / "log" / "checkpoint").read_bytes()
+    checkpoint = (older / "log" / "public" / "checkpoint").read_bytes()
     with open_ledger(older) as ledger:
         for n in range(255, 300):
             ledger.submit(recording(n)).result()
-    assert not (older / "log" / "tile" / "0" / "000.p").exists()
-    (older / "log" / "checkpoint").write_bytes(checkpoint)
+    assert not (older / "log" / "public" / "tile" / "0" / "000.p").exists()
+    (older / "log" / "public" / "checkpoint").write_bytes(checkpoint)
     report = verify(older)
     assert report.ok, report.problems
     assert report.size == 255

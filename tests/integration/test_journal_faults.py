@@ -173,9 +173,9 @@ def test_publishing_fails_and_is_made_up_for(tmp_path: Path, operation: str) -> 
             publisher = ledger._publisher
             size, note = ledger.size, ledger.checkpoint()
             publisher._checked = False
-            for path in sorted((root / "log" / "tile").rglob("*"), reverse=True):
+            for path in sorted((root / "log" / "public" / "tile").rglob("*"), reverse=True):
                 path.rmdir() if path.is_dir() else path.unlink()
-            (root / "log" / "checkpoint").unlink()
+            (root / "log" / "public" / "checkpoint").unlink()
             for _ in range(2):
                 try:
                     publisher.publish(size, note)

@@ -223,7 +223,7 @@ async def test_restart_signs_the_same_checkpoint(tmp_path: Path) -> None:
         with open_ledger(root) as ledger:
             notes.add(ledger.checkpoint())
             assert ledger.wait_published()
-    assert {(root / "log" / "checkpoint").read_text()} == notes
+    assert {(root / "log" / "public" / "checkpoint").read_text()} == notes
 
 
 async def test_empty_log_has_a_checkpoint(tmp_path: Path) -> None:
@@ -423,7 +423,7 @@ async def test_tree_reads_tiles_back_and_survives_without_them(tmp_path: Path) -
         assert ledger.wait_published()
         tree = ledger._tree
         expected = ledger.receipt(3)
-        for path in [None, root / "log" / "tile" / "0" / "000"]:
+        for path in [None, root / "log" / "public" / "tile" / "0" / "000"]:
             if path is not None:
                 path.unlink()
             tree._cache.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,16 @@ def test_trust_of_the_verifier_s_own(node: Path) -> None:
     report = verify_log_directory(node, keys)
     assert report.ok
     assert report.key_source == "our own copy"
+
+
+def test_what_is_published_tells_nothing_of_the_entries(node: Path) -> None:
+    """`log/public` can be served as it is: commitments, hashes and a signed note."""
+    entries = [json.loads(line) for line in (node / "log" / "journal").read_bytes().splitlines()]
+    secrets = {each["salt"].encode() for line in entries for each in line["entries"]}
+    secrets |= {b'"body"', b'"salt"', b'"data"', b"contract_id"}
+    published = [p.read_bytes() for p in (node / "log" / "public").rglob("*") if p.is_file()]
+    assert len(published) == 3
+    assert not any(secret in content for secret in secrets for content in published)
+    assert verify_log_directory(
+        node / "log" / "public", LogKeys(HOLDER.id, (HOLDER.key(KeyUse.LOG).public,), "told")
+    ).ok

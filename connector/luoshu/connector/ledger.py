@@ -48,6 +48,7 @@ from luoshu.contracts.log.checkpoint import Checkpoint, sign_checkpoint
 from luoshu.contracts.log.entry import Entry
 from luoshu.contracts.log.errors import MerkleError
 from luoshu.contracts.log.journal_line import JournalEntry
+from luoshu.contracts.log.reader import PUBLISHED_NAME
 from luoshu.contracts.log.receipt import Receipt
 from luoshu.contracts.times import to_milliseconds
 
@@ -145,7 +146,7 @@ class Ledger:
         """Opens or creates a node's log, verifies it and catches the tables up.
 
         Args:
-            directory: The log directory.
+            directory: The log directory: the journal, and what is published in `public/`.
             origin: Name of the log: the node's participant id.
             key: The log key.
             clock: Where entries get their time from.
@@ -161,14 +162,15 @@ class Ledger:
                 the disk fails.
         """
         files = files if files is not None else OsFiles()
-        published = read_checkpoint(directory, origin, [key.public, *earlier_keys])
+        public = directory / PUBLISHED_NAME
+        published = read_checkpoint(public, origin, [key.public, *earlier_keys])
         anchor = read_anchor(store.writer)
         acknowledged = max(
             published.size if published else 0, anchor[1] if anchor is not None else 0
         )
         tree = LogTree(
             lambda first, count: [each.leaf for each in journal.read(first, count)],
-            tile_reader(directory),
+            tile_reader(public),
         )
         times = [_BEGINNING]
 
@@ -192,7 +194,7 @@ class Ledger:
                 entropy=entropy,
                 journal=journal,
                 tree=tree,
-                publisher=Publisher(directory, tree, files, publish_interval),
+                publisher=Publisher(public, tree, files, publish_interval),
                 last_time=times[0],
             )
             caught_up = ledger._catch_up()

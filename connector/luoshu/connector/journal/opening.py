@@ -19,7 +19,7 @@ def read_checkpoint(directory: Path, origin: str, keys: Sequence[PublicKey]) -> 
     """Reads and verifies the published checkpoint, if there is one.
 
     Args:
-        directory: The log directory.
+        directory: Where the log is published.
         origin: The log.
         keys: Its log keys, past ones included.
 

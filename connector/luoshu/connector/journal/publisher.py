@@ -38,7 +38,7 @@ class Publisher:
     """Keeps the published files of one log up to its newest checkpoint.
 
     Args:
-        directory: The log directory.
+        directory: Where to publish; made if missing. Nothing secret lies there.
         tree: The tree over them.
         files: The port to the disk.
         interval: Seconds from a commit to its publication.

@@ -17,6 +17,9 @@ from typing import Protocol
 from luoshu.contracts.log.errors import LogError, LogFormatError
 from luoshu.contracts.log.journal_line import JOURNAL_NAME, MAX_LINE_BYTES
 
+PUBLISHED_NAME = "public"
+"""Directory of what a node publishes of its log, beside the journal: safe to serve as it is."""
+
 TIMEOUT_SECONDS = 20.0
 
 
@@ -48,10 +51,12 @@ class LogReader(Protocol):
 
 
 class DirectoryReader:
-    """A log in a directory."""
+    """A log in a directory: a node's, with journal and published part, or a published one."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        published = directory / PUBLISHED_NAME
+        self._published = published if published.is_dir() else directory
 
     @property
     def location(self) -> str:
@@ -61,7 +66,7 @@ class DirectoryReader:
     def read(self, path: str, max_bytes: int) -> bytes:
         """See `LogReader.read`."""
         try:
-            with (self._directory / path).open("rb") as file:
+            with (self._published / path).open("rb") as file:
                 data = file.read(max_bytes + 1)
         except OSError as error:
             raise LogFileMissingError(f"{path}: {error.strerror}") from error
