@@ -78,7 +78,7 @@ def test_what_is_published_tells_nothing_of_the_entries(node: Path) -> None:
     secrets = {each["salt"].encode() for line in entries for each in line["entries"]}
     secrets |= {b'"body"', b'"salt"', b'"data"', b"contract_id"}
     published = [p.read_bytes() for p in (node / "log" / "public").rglob("*") if p.is_file()]
-    assert len(published) == 3
+    assert len(published) >= 3
     assert not any(secret in content for secret in secrets for content in published)
     assert verify_log_directory(
         node / "log" / "public", LogKeys(HOLDER.id, (HOLDER.key(KeyUse.LOG).public,), "told")
