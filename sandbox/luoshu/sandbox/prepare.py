@@ -25,6 +25,7 @@ from luoshu.sandbox.prepared import (
 )
 from luoshu.sandbox.product_file import AggregateRelease, ProductFile, Source
 
+_DOCTOR = "Run `luoshu doctor`."
 _LATER = ("jitter", "dominance", "scope", "debits")
 
 
@@ -157,23 +158,23 @@ async def _run(
     mounts = (Mount(path, "/source/data"), Mount(work_dir, "/out", writable=True))
     worker = await isolation.start(WorkerSpec("prepare", mounts, limits))
     try:
-        await worker.receive()  # ready
-    except WorkerError:
-        await worker.stop()
-        findings = await asyncio.to_thread(isolation.check)
-        said = f"{findings[0].message} {findings[0].remedy}" if findings else "Run `luoshu doctor`."
-        raise SandboxUnavailableError(f"The data can't be prepared here. {said}") from None
-    try:
-        await worker.send(
-            {**job, "memory_bytes": limits.memory_bytes // 2, "threads": config.threads}
-        )
-        answer = await worker.receive()
-    except WorkerError as error:
-        end = await worker.stop()
-        raise PreparationError(
-            f"The preparation ended early ({error}; {end.status}). If the data is large, give the "
-            "sandbox more memory."
-        ) from None
+        try:
+            await worker.receive()  # ready
+        except WorkerError:
+            findings = await asyncio.to_thread(isolation.check)
+            said = f"{findings[0].message} {findings[0].remedy}" if findings else _DOCTOR
+            raise SandboxUnavailableError(f"The data can't be prepared here. {said}") from None
+        try:
+            await worker.send(
+                {**job, "memory_bytes": limits.memory_bytes // 2, "threads": config.threads}
+            )
+            answer = await worker.receive()
+        except WorkerError as error:
+            end = await worker.stop()
+            raise PreparationError(
+                f"The preparation ended early ({error}; {end.status}). If the data is large, give "
+                "the sandbox more memory."
+            ) from None
     finally:
         await worker.stop()
     if answer.get("type") == "failed":
@@ -195,7 +196,7 @@ def _canonical(value: object) -> JsonValue:
 
 def _install(work_dir: Path, out_dir: Path, fields: JsonObject) -> None:
     write_manifest(work_dir, fields)
-    (work_dir / PREPARED).chmod(0o444)
+    (work_dir / PREPARED).chmod(0o400)  # protected data is the holder's alone
     # The old manifest goes first: a crash in between leaves nothing that loads.
     (out_dir / MANIFEST).unlink(missing_ok=True)
     (work_dir / PREPARED).replace(out_dir / PREPARED)

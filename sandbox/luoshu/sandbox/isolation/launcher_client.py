@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from typing import IO
 
 from luoshu.sandbox import wire
 from luoshu.sandbox.errors import SandboxUnavailableError
@@ -132,15 +133,31 @@ class WorkerProcess:
         self._end: WorkerEnd | None = None
 
     async def open(self, stdin: int, stdout: int, log: int, status: int) -> None:
-        """Attaches the pipes to the running event loop."""
+        """Attaches the pipes to the running event loop.
+
+        If that fails or is cancelled, the worker is killed and the pipes are closed: nobody
+        else knows of them yet.
+        """
         loop = asyncio.get_running_loop()
-        self._writer = _PipeWriter(loop)
-        self._input, _ = await loop.connect_write_pipe(
-            lambda: self._writer, os.fdopen(stdin, "wb", 0)
-        )
-        self._output, self._output_transport = await _reader(stdout)
-        log_reader, self._log_transport = await _reader(log)
-        status_reader, self._status_transport = await _reader(status)
+        waiting: list[IO[bytes]] = [os.fdopen(stdin, "wb", 0)]
+        waiting += [os.fdopen(descriptor, "rb", 0) for descriptor in (stdout, log, status)]
+        opened: list[asyncio.BaseTransport] = []
+        try:
+            self._writer = _PipeWriter(loop)
+            self._input, _ = await loop.connect_write_pipe(lambda: self._writer, waiting.pop(0))
+            opened.append(self._input)
+            self._output, self._output_transport = await _reader(waiting.pop(0))
+            opened.append(self._output_transport)
+            log_reader, self._log_transport = await _reader(waiting.pop(0))
+            opened.append(self._log_transport)
+            status_reader, self._status_transport = await _reader(waiting.pop(0))
+        except BaseException:
+            self.kill()
+            for transport in opened:
+                transport.close()
+            for file in waiting:
+                file.close()
+            raise
         self._log_task = loop.create_task(self._keep_log(log_reader))
         self._status_task = loop.create_task(status_reader.read())
 
@@ -192,10 +209,10 @@ class WorkerProcess:
             self._log += data[: max(0, self._limits.log_bytes - len(self._log))]
 
 
-async def _reader(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+async def _reader(file: IO[bytes]) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
     reader = asyncio.StreamReader(limit=_READ_AHEAD)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+        lambda: asyncio.StreamReaderProtocol(reader), file
     )
     return reader, transport
 

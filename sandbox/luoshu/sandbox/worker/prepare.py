@@ -125,8 +125,9 @@ def _open_source(connection: Connection, kind: str, table: str) -> dict[str, str
             raise SourceError(f"the DuckDB file has no table {table}; its tables: {names}.")
         source = f"source.{identifier(schema or 'main')}.{identifier(name)}"
     elif kind == "csv":
-        # The whole file decides on the types: a sample could decide otherwise next time.
-        source = "read_csv('/source/data', sample_size := -1)"
+        # The whole file decides on the types: a sample could decide otherwise next time. Columns
+        # are declared by name, so there is a header; and no row is ever taken for a comment.
+        source = "read_csv('/source/data', sample_size := -1, header := true, comment := '')"
     elif kind == "parquet":
         source = "read_parquet('/source/data')"
     else:
@@ -136,7 +137,12 @@ def _open_source(connection: Connection, kind: str, table: str) -> dict[str, str
     else:
         connection.execute(f"CREATE TEMP VIEW source_rows AS SELECT * FROM {source}")  # noqa: S608
     described = connection.execute("DESCRIBE source_rows").fetchall()
-    return {str(row[0]): str(row[1]) for row in described}
+    return {str(row[0]): _type_name(str(row[1])) for row in described}
+
+
+def _type_name(described: str) -> str:
+    # An ENUM is described by all its values, which have no place in messages and manifests.
+    return "ENUM" if described.startswith("ENUM(") else described
 
 
 def _check_names(names: list[str], kinds: dict[str, str]) -> None:
@@ -182,7 +188,7 @@ def _storage(name: str, source_type: str, decimals: object) -> tuple[ValueType, 
         return kind, f"TRY_CAST({column} AS {kind})"
     if source_type == "BOOLEAN":
         return BOOLEAN, column
-    if source_type in {"VARCHAR", "UUID"} or source_type.startswith("ENUM("):
+    if source_type in {"VARCHAR", "UUID", "ENUM"}:
         return VARCHAR, f"CAST({column} AS VARCHAR)"
     if source_type == "DATE":
         return DATE, column
@@ -219,9 +225,11 @@ def _check_column(connection: Connection, column: _Column, notes: list[str]) -> 
     )
     if column.type.name == "DECIMAL":
         exact = "DOUBLE" if column.source_type in _FLOATS else column.source_type
+        # TRY: 99.9 of a DECIMAL(3,1) is kept as 100 without decimals, which its own type can't hold.
+        kept = f"TRY_CAST({stored} AS {exact})"
         (rounded,) = _count(
             connection,
-            f"SELECT count(*) FILTER (CAST({stored} AS {exact}) <> CAST({source} AS {exact})) "  # noqa: S608
+            f"SELECT count(*) FILTER ({kept} IS DISTINCT FROM CAST({source} AS {exact})) "  # noqa: S608
             "FROM source_rows",
         )
         if rounded:
@@ -314,14 +322,17 @@ def _write(connection: Connection, table: str, unit: str, columns: list[_Column]
         "CREATE TEMP TABLE units AS SELECT u, row_number() OVER (ORDER BY h) - 1 AS id FROM hashed"
     )
     types = "".join(f", {identifier(column.name)} {column.type}" for column in columns)
-    stored = "".join(f", {column.stored}" for column in columns)
+    # Whatever the source's columns are called, the join sees names of ours only.
+    places = "".join(f", c{n}" for n in range(len(columns)))
+    stored = "".join(f", {column.stored} AS c{n}" for n, column in enumerate(columns))
     target = f"prepared.main.{identifier(table)}"
     connection.execute("ATTACH '/out/prepared.duckdb' AS prepared")
     connection.execute(f"CREATE TABLE {target} ({name} BIGINT NOT NULL{types})")
     connection.execute(
-        f"INSERT INTO {target} SELECT units.id{stored} "  # noqa: S608 - quoted
+        f"INSERT INTO {target} SELECT units.id{places} "  # noqa: S608 - quoted
+        f"FROM (SELECT {name} AS u{stored} FROM source_rows) AS kept "
         # A unit's rows lie together: grouping by unit takes half the time.
-        f"FROM source_rows JOIN units ON source_rows.{name} = units.u ORDER BY units.id"
+        "JOIN units ON kept.u = units.u ORDER BY units.id"
     )
     connection.execute("CHECKPOINT prepared")
 

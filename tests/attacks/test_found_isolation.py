@@ -1,0 +1,60 @@
+"""Faults that an attack on the launching of workers found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from luoshu.sandbox.isolation.bwrap import BwrapIsolation
+from luoshu.sandbox.isolation.port import IsolationConfig
+from luoshu.sandbox.prepared import PreparedProduct
+from luoshu.sandbox.run import ReleaseRules, Sandbox
+
+
+@pytest.fixture
+def own_sandbox() -> Iterator[Sandbox]:
+    started = Sandbox(BwrapIsolation(IsolationConfig()))
+    yield started
+    started.close()
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+async def test_cancelling_while_workers_start_leaves_nothing(
+    own_sandbox: Sandbox, visits: PreparedProduct
+) -> None:
+    # Whatever turn of the event loop it comes at: a worker whose pipes were not open yet was
+    # left behind with them, waiting for a job for ever.
+    launcher = own_sandbox.isolation._launcher._process.pid  # type: ignore[attr-defined]
+
+    def held() -> tuple[int, int, int]:
+        return (
+            len(list(Path("/proc/self/fd").iterdir())),
+            len(list(Path(f"/proc/{launcher}/fd").iterdir())),
+            len(children(launcher)),
+        )
+
+    async def compute() -> None:
+        sql = "SELECT count(*) FROM visits"
+        async with own_sandbox.computation([visits], ReleaseRules(), sql) as computation:
+            await computation.verify()
+
+    before = held()
+    for turns in range(24):
+        task = asyncio.create_task(compute())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    for _ in range(100):
+        if held() == before:
+            break
+        await asyncio.sleep(0.05)
+    assert held() == before

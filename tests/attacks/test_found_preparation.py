@@ -1,0 +1,111 @@
+"""Faults that an attack on the preparation found: data that came out wrong, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from luoshu.sandbox.engine import identifier
+from luoshu.sandbox.prepare import prepare_product
+from luoshu.sandbox.prepared import MANIFEST, PREPARED, PreparedProduct
+from luoshu.sandbox.product_file import parse_product
+from luoshu.sandbox.run import Sandbox
+
+
+@pytest.fixture
+def prepare(sandbox: Sandbox, tmp_path: Path) -> Callable[..., PreparedProduct]:
+    def run(columns: str, source: str = "{parquet: data.parquet}") -> PreparedProduct:
+        product = parse_product(
+            f"id: p\nsource: {source}\nprivacy_unit: pid\ncolumns: {columns}\n"
+            "release: {mode: aggregate, min_units: 2}\n"
+        )
+        return prepare_product(product, tmp_path, tmp_path / "out", sandbox.isolation)
+
+    return run
+
+
+def rows(directory: Path, sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(directory / "out" / PREPARED), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_columns_called_like_our_own(
+    prepare: Callable[..., PreparedProduct], tmp_path: Path
+) -> None:
+    # Each holds other values, so that one taken for another shows.
+    names = ["x", "id", "u", "h", "c0", "c1", "k0", "a0", "n0", "t", "p0", "units", "cells", "main"]
+    names += ["hashed", "source_rows", "prepared", "rowid", "kept", "ID2", "select", 'q"q', "count"]
+    values = ", ".join(f"i * 100 + {n} AS {identifier(name)}" for n, name in enumerate(names))
+    duckdb.execute(
+        f"COPY (SELECT i AS pid, {values} FROM range(5) r(i)) TO '{tmp_path / 'data.parquet'}'"
+    )
+    quoted = {name: name.replace('"', '\\"') for name in names}
+    columns = ", ".join(f'"{quoted[name]}": {{use: [aggregate]}}' for name in reversed(names))
+    prepare(f"{{{columns}}}")
+    sums = ", ".join(f"sum({identifier(name)})" for name in names)
+    (found,) = rows(tmp_path, f"SELECT {sums} FROM p")
+    assert found == tuple(1000 + 5 * n for n in range(len(names)))
+
+
+def test_rounding_up_to_another_digit(
+    prepare: Callable[..., PreparedProduct], tmp_path: Path
+) -> None:
+    duckdb.execute(
+        "COPY (SELECT i AS pid, CASE WHEN i < 2 THEN 99.96 ELSE 1.5 END::DECIMAL(4,2) AS a "
+        f"FROM range(3) r(i)) TO '{tmp_path / 'data.parquet'}'"
+    )
+    prepared = prepare("{a: {use: [aggregate], decimals: 1}}")
+    assert prepared.notes == ("column a: 2 values were rounded to 1 decimals",)
+    assert [str(row[0]) for row in rows(tmp_path, "SELECT a FROM p ORDER BY a")] == [
+        "1.5",
+        "100.0",
+        "100.0",
+    ]
+
+
+def test_enum_values_are_not_in_the_manifest(
+    prepare: Callable[..., PreparedProduct], tmp_path: Path
+) -> None:
+    # The type's description lists them all: values of the data, and longer than a name may be.
+    with duckdb.connect(str(tmp_path / "data.db")) as connection:
+        connection.execute("CREATE TYPE many AS ENUM (SELECT 'secret-' || i FROM range(200) r(i))")
+        connection.execute(
+            "CREATE TABLE t AS SELECT i AS pid, ('secret-' || i)::many AS a FROM range(200) r(i)"
+        )
+    prepared = prepare("{a: {use: [group]}}", "{duckdb: data.db, table: t}")
+    assert prepared.columns[0].source_type == "ENUM"
+    assert b"secret" not in (tmp_path / "out" / MANIFEST).read_bytes()
+
+
+def test_no_row_of_a_csv_is_a_comment(
+    prepare: Callable[..., PreparedProduct], tmp_path: Path
+) -> None:
+    ids = [*range(5), "#5", "#6", *range(7, 12)]
+    lines = [f"{name},x{n}" for n, name in enumerate(ids)]
+    (tmp_path / "data.csv").write_text("pid,a\n" + "\n".join(lines) + "\n")
+    prepared = prepare("{a: {use: [group]}}", "{csv: data.csv}")
+    assert (prepared.rows, prepared.units) == (len(ids), len(ids))
+
+
+def test_units_that_a_collation_takes_for_one(
+    prepare: Callable[..., PreparedProduct], tmp_path: Path
+) -> None:
+    # Held already: joining by the source's own equality neither splits a unit nor doubles rows.
+    with duckdb.connect(str(tmp_path / "data.db")) as connection:
+        connection.execute("CREATE TABLE t (pid VARCHAR COLLATE NOCASE, a VARCHAR COLLATE NOCASE)")
+        connection.execute("INSERT INTO t VALUES ('x','q'), ('X','Q'), ('y','q'), ('Y','r')")
+    prepared = prepare("{a: {use: [group]}}", "{duckdb: data.db, table: t}")
+    assert (prepared.rows, prepared.units) == (4, 2)
+    assert rows(tmp_path, "SELECT a FROM p ORDER BY a") == [("Q",), ("q",), ("q",), ("r",)]
+
+
+def test_prepared_data_is_for_its_owner_alone(
+    prepare: Callable[..., PreparedProduct], tmp_path: Path
+) -> None:
+    duckdb.execute(f"COPY (SELECT 1 AS pid, 2 AS a) TO '{tmp_path / 'data.parquet'}'")
+    prepared = prepare("{a: {use: [group]}}")
+    assert prepared.path.stat().st_mode & 0o777 == 0o400
