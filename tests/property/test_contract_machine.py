@@ -25,7 +25,7 @@ from contract_world import (
 )
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from luoshu.contracts import ids
 from luoshu.contracts.contract import (
@@ -117,6 +117,12 @@ class ContractMachine(RuleBasedStateMachine):
         self.events: list[SequencedEvent] = []
         self.thrown: list[tuple[ContractEvent, Member]] = []
         self.model = Model()
+
+    @initialize(steps=st.sampled_from([0, 1, 4, 4]))
+    def begin(self, steps: int) -> None:
+        """From nothing, from a request, or from a finalised contract."""
+        for _ in range(steps):
+            self.advance()
 
     def body(self, kind: EventType, choice: int, honest: bool, name: str) -> Body:
         state = self.provider
@@ -349,5 +355,5 @@ class ContractMachine(RuleBasedStateMachine):
             assert fold(self.events, self.keys) == self.provider
 
 
-ContractMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+ContractMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
 TestContractMachine = ContractMachine.TestCase
