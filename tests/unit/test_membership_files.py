@@ -7,6 +7,7 @@ import json
 import shutil
 import stat
 import tomllib
+from dataclasses import replace
 
 import pytest
 
@@ -19,8 +20,10 @@ from luoshu.connector.membership.pki import certificate_from_pem, certificate_sp
 from luoshu.connector.membership.space import approve, approve_request, init_space, load_trust
 from luoshu.connector.membership.users import UserDirectory, add_user, list_users, revoke_user
 from luoshu.contracts.canonical import canonicalize, parse_object
+from luoshu.contracts.envelope import Envelope, unverified_payload
 from luoshu.contracts.errors import ContractsError, DocumentError
-from luoshu.contracts.membership import Role, UserRole
+from luoshu.contracts.keys import KeyUse, SigningKey
+from luoshu.contracts.membership import EnrolmentRequest, Role, UserRole
 
 NOW = dt.datetime(2026, 11, 23, 8, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -196,6 +199,21 @@ def test_name_that_is_taken_needs_its_owners_signature(root, tmp_path):
     assert error.reason == "ALREADY_EXISTS"
     granted = approve(root / "space", request, now=NOW, replace=True).to_bytes()
     assert enrol_node(tmp_path / "thief", granted, now=NOW).serial == 2
+
+
+@pytest.mark.parametrize("use", ["log", "witness"])
+def test_key_of_another_member_is_refused(root, tmp_path, use):
+    """Possession of these keys isn't proved, so a claim to somebody else's must fail."""
+    make_node(tmp_path / "thief", "thief")
+    request = Envelope.from_bytes((tmp_path / "thief" / "enrolment-request.json").read_bytes())
+    asked = EnrolmentRequest.from_payload(unverified_payload(request))
+    theirs = load_node(root / "clinic", now=NOW).credential.keys_for(KeyUse(use))
+    keys = (*(key for key in asked.keys if key.use != use), *theirs)
+    events = SigningKey.from_pem((tmp_path / "thief/keys/events.pem").read_bytes(), KeyUse.EVENTS)
+    forged = replace(asked, keys=keys).sign(events)
+    error = refusal(lambda: approve(root / "space", forged.to_bytes(), now=NOW))
+    assert error.reason == "ALREADY_EXISTS"
+    assert "clinic" in str(error)
 
 
 def test_tampered_request_is_refused(root):

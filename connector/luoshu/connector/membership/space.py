@@ -143,6 +143,7 @@ def approve(
         previous = _newest_issued(directory, trust, asked.participant_id)
         if previous is not None and not replace:
             _check_renewal(Envelope.from_bytes(request), previous)
+        _check_unclaimed(directory, trust, asked)
         authority = SigningKey.from_pem(read_private(directory / "authority.pem"), KeyUse.AUTHORITY)
         ca = pki.load_authority(
             read_private(directory / "ca.pem"), (directory / "ca.crt").read_bytes()
@@ -235,6 +236,21 @@ def _check_renewal(request: Envelope, previous: MembershipCredential) -> None:
             f"{previous.participant_id} is a member with other keys. If it lost them, make sure "
             "that it is the same participant, then approve with --replace.",
         )
+
+
+def _check_unclaimed(directory: Path, trust: SpaceTrust, asked: EnrolmentRequest) -> None:
+    """A request proves possession of two of its keys; the others must at least be nobody's."""
+    wanted = {key.key_id for key in asked.keys}
+    for path in sorted((directory / "issued").glob("*.json")):
+        other = open_credential(Envelope.from_bytes(path.read_bytes()), trust)
+        if other.participant_id != asked.participant_id and any(
+            key.key_id in wanted for key in other.keys
+        ):
+            raise NodeError(
+                "ALREADY_EXISTS",
+                f"The request lists a key that {other.participant_id} has. Make the node again "
+                "in a new directory, with keys of its own.",
+            )
 
 
 def _newest_issued(
