@@ -30,6 +30,7 @@ _DECIMAL = re.compile(r"-?[0-9]{1,38}(?:\.[0-9]{1,38})?")
 _DOUBLE = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{6})?")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BOUNDS = {"BIGINT": 2**63, "HUGEINT": 2**127}
 
 
@@ -61,7 +62,7 @@ def decode(body: bytes) -> dict[str, object]:
     """Reads the JSON object of one frame.
 
     Raises:
-        WireError: Not one JSON object, a name twice, a float, or too deep.
+        WireError: Not one JSON object, a name twice, a float, a lone surrogate, or too deep.
     """
     try:
         value = json.loads(
@@ -70,6 +71,8 @@ def decode(body: bytes) -> dict[str, object]:
             parse_float=_refuse,
             parse_constant=_refuse,
         )
+        if _SURROGATE.search(body):  # an escape, or a backslash before such a text: look closer
+            json.dumps(value, ensure_ascii=False).encode()  # raises for what is no Unicode text
     except (ValueError, RecursionError) as error:
         raise WireError(f"not a frame ({type(error).__name__})") from None
     if not isinstance(value, dict):

@@ -1,0 +1,207 @@
+"""A worker that was taken over answers the connector: whatever it says, a failure is one failure.
+
+Each place of each answer of a good run is replaced by each hostile value. The
+workers here are not processes: what is attacked is the reader of their answers.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luoshu.sandbox import wire
+from luoshu.sandbox.computation import Computation, Outcome, ReleaseRules
+from luoshu.sandbox.errors import SandboxError, SandboxFailureError
+from luoshu.sandbox.isolation.port import (
+    Finding,
+    IsolationConfig,
+    WorkerEnd,
+    WorkerError,
+    WorkerSpec,
+)
+from luoshu.sandbox.prepared import PreparedProduct, ReleaseFloor
+
+READY = {"type": "ready"}
+COMPONENTS = [
+    {"kind": "rows", "table": "p", "column": "", "type": "HUGEINT"},
+    {"kind": "sum", "table": "p", "column": "a", "type": "DECIMAL(38,2)"},
+]
+CELLS = {"tables": ["p"], "keys": ["VARCHAR"], "components": COMPONENTS}
+TYPES = ["VARCHAR", "BIGINT", "DOUBLE", "DATE", "TIMESTAMP", "BOOLEAN"]
+ROW = ["x", "12", "1.5e+00", "2024-01-01", "2024-01-01T00:00:00", True]
+GOOD: dict[str, list[Any]] = {
+    "stage1": [
+        READY,
+        {"type": "verified", "cells": CELLS, "stage2": "SELECT k0, c0, c1 FROM cells"},
+        {"type": "rows", "rows": [["x", "12", "11", "1.50", "11"]]},
+    ],
+    "release": [
+        READY,
+        {
+            "type": "released",
+            "rows": [["x", "12", "1.50"]],
+            "withheld_groups": 0,
+            "withheld_values": 0,
+        },
+    ],
+    "stage2": [
+        READY,
+        {
+            "type": "result",
+            "columns": [{"name": f"n{n}", "type": kind} for n, kind in enumerate(TYPES)],
+            "rows": [ROW],
+        },
+    ],
+}
+REFUSED = {
+    **GOOD,
+    "stage1": [READY, {"type": "refused", "code": "GUARD_UNIT", "message": "words"}],
+}
+HOSTILE: list[Any] = [
+    *(
+        None,
+        True,
+        -1,
+        10**30,
+        1.5,
+        [],
+        {},
+        [[]],
+        {"a": 1},
+        [{"a": 1}],
+        "",
+        "\ud800",
+        "\0",
+        "x" * 5000,
+    ),
+    *("NaN", "inf", "1e999", "-0", "\uff19", "\u0661", "0x1", "1\n", "9" * 40, "rows", "aggregate"),
+    *("2024-13-01", "0000-00-00", "2024-02-30", "2024-01-01T99:00:00", "2024-01-01\n"),
+    *("DECIMAL(99,99)", "DECIMAL(38,39)", "BLOB", "GUARD_UNIT", "QUERY_INVALID"),
+]
+
+
+class Worker:
+    def __init__(self, answers: list[Any]) -> None:
+        self.answers = list(answers)
+
+    async def send(self, message: dict[str, object]) -> None:
+        wire.encode(message)
+
+    async def receive(self) -> dict[str, object]:
+        if not self.answers:
+            raise WorkerError("the worker ended")
+        try:
+            return wire.decode(json.dumps(self.answers.pop(0)).encode())
+        except wire.WireError as error:
+            raise WorkerError(str(error)) from None
+
+    def kill(self) -> None:
+        pass
+
+    async def stop(self) -> WorkerEnd:
+        return WorkerEnd("exit 0", "")
+
+
+class Isolation:
+    config = IsolationConfig()
+    measurement = ""
+
+    def __init__(self, answers: dict[str, list[Any]]) -> None:
+        self.answers = answers
+
+    async def start(self, spec: WorkerSpec) -> Worker:
+        return Worker(self.answers[spec.entry])
+
+    def check(self) -> list[Finding]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+PRODUCT = PreparedProduct(
+    *("p", "p", Path("/none"), "d", "d", "d", "e", (), "u", 1, 1),
+    ReleaseFloor("aggregate", 2),
+    (),
+)
+
+
+async def run(answers: dict[str, list[Any]]) -> Outcome:
+    async with Computation(Isolation(answers), [PRODUCT], ReleaseRules(), "SQL") as computation:
+        await computation.verify()
+        return await computation.compute()
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in items:
+        if isinstance(value, dict | list):
+            yield from places(value, (*path, key))
+        else:
+            yield (*path, key)
+
+
+def changed(node: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    copied = copy.deepcopy(node)
+    place = copied
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    return copied
+
+
+async def test_good_answers_release() -> None:
+    assert (await run(GOOD)).rows[0][:3] == ("x", 12, 1.5)
+
+
+@pytest.mark.parametrize("worker", GOOD)
+async def test_hostile_answer_is_a_failure_or_harmless(worker: str) -> None:
+    tried = 0
+    for base in (GOOD, REFUSED):
+        for number, answer in enumerate(base[worker]):
+            for path in places(answer):
+                for value in HOSTILE:
+                    answers = [*base[worker]]
+                    answers[number] = changed(answer, path, value)
+                    tried += 1
+                    try:
+                        outcome = await run({**base, worker: answers})
+                    except SandboxError as error:
+                        error.message.encode()
+                        continue
+                    # What came out is of the types that it says, and can be sent on.
+                    for row in outcome.rows:
+                        assert len(row) == len(outcome.columns)
+                        str(row).encode()
+                    for name, _ in outcome.columns:
+                        name.encode()
+    assert tried > 100
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "x\\uDFFFy", "\\udc00\\ud800"])
+def test_lone_surrogate_is_no_frame(text: str) -> None:
+    with pytest.raises(wire.WireError):
+        wire.decode(f'{{"a": ["{text}"]}}'.encode())
+
+
+def test_what_looks_like_a_surrogate_passes() -> None:
+    for value in ("\\ud800", "\N{GRINNING FACE}", "\\\\udfff"):
+        message: dict[str, object] = {"a": value}
+        assert wire.decode(wire.encode(message)[wire.HEADER.size :]) == message
+    assert wire.decode(b'{"a": "\\ud83d\\ude00"}') == {"a": "\N{GRINNING FACE}"}
+
+
+async def test_several_ungrouped_cells_are_a_failure() -> None:
+    cells = {**CELLS, "keys": []}
+    for rows in ([], [["1", "11", "1.00", "11"]] * 2):
+        stage1 = [READY, {**GOOD["stage1"][1], "cells": cells}, {"type": "rows", "rows": rows}]
+        with pytest.raises(SandboxFailureError):
+            await run({**GOOD, "stage1": stage1})
