@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 from luoshu.connector.catalog.holder import ProductService, SignedEntries
 from luoshu.connector.catalog.local import LocalCatalog
@@ -62,6 +63,10 @@ SWEEP_SECONDS: Final = 30.0
 """How often agreements whose end has passed are looked for; a use notices by itself."""
 
 
+Background: TypeAlias = Callable[[], Coroutine[object, object, None]]
+"""Work that is begun once the ports are open; a node that can't open them begins none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What runs in a node.
@@ -74,7 +79,7 @@ class Parts:
 
     user_address: str
     peer_address: str | None
-    background: tuple[Coroutine[object, object, None], ...]
+    background: tuple[Background, ...]
 
 
 async def assemble(context: NodeContext, stack: AsyncExitStack) -> Parts:
@@ -172,7 +177,7 @@ async def assemble(context: NodeContext, stack: AsyncExitStack) -> Parts:
     relay = ComputeRelay(
         node_id=me, ledger=ledger, contracts=consumer, members=directory, peers=peers, clock=clock
     )
-    background: list[Coroutine[object, object, None]] = [membership.run()]
+    background: list[Background] = [membership.run]
     if context.sandbox is not None:
         compute = ComputeService(
             node_id=me,
@@ -193,9 +198,9 @@ async def assemble(context: NodeContext, stack: AsyncExitStack) -> Parts:
         await compute.recover()
         stack.push_async_callback(compute.close)
         peer_services += [peer_contract(provider), peer_compute(compute)]
-        background.append(_sweep(provider))
+        background.append(partial(_sweep, provider))
     if context.has_role(Role.ANALYST):
-        background.append(ContractFollower(consumer).run())
+        background.append(ContractFollower(consumer).run)
 
     user_services = [
         node_membership(
@@ -206,7 +211,8 @@ async def assemble(context: NodeContext, stack: AsyncExitStack) -> Parts:
         node_compute(relay),
         node_log(log),
     ]
-    return await _open_ports(context, stack, directory, user_services, peer_services, background)
+    addresses = await _open_ports(context, stack, directory, user_services, peer_services)
+    return Parts(*addresses, tuple(background))
 
 
 async def _open_ports(
@@ -215,8 +221,8 @@ async def _open_ports(
     directory: MemberDirectory,
     user_services: Sequence[Service],
     peer_services: Sequence[Service],
-    background: Sequence[Coroutine[object, object, None]],
-) -> Parts:
+) -> tuple[str, str | None]:
+    """Returns where users and where other nodes reach it."""
     files, settings, clock = context.files, context.settings, context.clock
     limits = ServerLimits(
         max_receive_bytes=settings.limits.max_message_mib << 20,
@@ -259,7 +265,7 @@ async def _open_ports(
         )
         stack.push_async_callback(peer_server.stop)
         peer_address = peer_server.address
-    return Parts(user_server.address, peer_address, tuple(background))
+    return user_server.address, peer_address
 
 
 async def _sweep(provider: ContractProvider) -> None:

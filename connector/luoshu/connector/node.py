@@ -152,7 +152,7 @@ async def _serve(context: NodeContext, *, lifeline: bool) -> None:
         loop.add_reader(sys.stdin.fileno(), _read_lifeline, loop, stopping)
     async with AsyncExitStack() as stack:
         parts = await assemble(context, stack)
-        watched = [asyncio.create_task(each) for each in parts.background]
+        watched = [asyncio.create_task(begin()) for begin in parts.background]
         stack.push_async_callback(_cancel, watched)
         ready = {
             "ready": context.files.participant_id,

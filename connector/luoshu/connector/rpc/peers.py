@@ -7,7 +7,7 @@ Every call has a deadline. What a peer sends is passed on unverified: the areas 
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
@@ -30,7 +30,7 @@ from luoshu.connector.peer_port import (
     ResultPart,
     SequencedBytes,
 )
-from luoshu.connector.rpc.channel import ClientIdentity, open_channel
+from luoshu.connector.rpc.channel import RECONNECT_SECONDS, ClientIdentity, open_channel
 from luoshu.connector.rpc.errors import from_rpc_error
 
 if TYPE_CHECKING:
@@ -326,6 +326,7 @@ class PeerClients:
 
     async def _introduced_link(self, peer: str) -> _Link:
         link = self._link(peer)
+        await _try_anew(link.channel)
         async with link.introducing:
             if not link.introduced:
                 await self._introduce(link)
@@ -376,6 +377,18 @@ class PeerClients:
 
 
 _T: Final = CALL_SECONDS
+
+
+async def _try_anew(channel: grpc.aio.Channel) -> None:
+    """Waits for the next attempt to connect, where the last one failed.
+
+    Until then gRPC would answer with the failure of before, though the peer may be back.
+    """
+    failed = grpc.ChannelConnectivity.TRANSIENT_FAILURE
+    if channel.get_state(try_to_connect=True) is failed:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RECONNECT_SECONDS):
+                await channel.wait_for_state_change(failed)
 
 
 def _sequenced(message: contract_pb2.SequencedEvent) -> SequencedBytes:
