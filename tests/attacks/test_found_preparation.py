@@ -10,6 +10,7 @@ import duckdb
 import pytest
 
 from luoshu.sandbox.engine import identifier
+from luoshu.sandbox.errors import PreparationError
 from luoshu.sandbox.prepare import prepare_product
 from luoshu.sandbox.prepared import MANIFEST, PREPARED, PreparedProduct
 from luoshu.sandbox.product_file import parse_product
@@ -109,3 +110,48 @@ def test_prepared_data_is_for_its_owner_alone(
     duckdb.execute(f"COPY (SELECT 1 AS pid, 2 AS a) TO '{tmp_path / 'data.parquet'}'")
     prepared = prepare("{a: {use: [group]}}")
     assert prepared.path.stat().st_mode & 0o777 == 0o400
+
+
+@pytest.mark.parametrize("kind", ["TIMESTAMP", "TIMESTAMPTZ", "TIMESTAMP_NS"])
+def test_last_day_of_bounds_counts_whole(
+    prepare: Callable[..., PreparedProduct], tmp_path: Path, kind: str
+) -> None:
+    def write(moment: str) -> None:
+        duckdb.execute(
+            f"COPY (SELECT 1 AS pid, '{moment}+00'::{kind} AS a) TO '{tmp_path / 'data.parquet'}'"
+        )
+
+    columns = "{a: {use: [filter], bounds: [2024-02-01, 2024-03-01]}}"
+    for within in ("2024-02-01 00:00:00", "2024-03-01 23:59:59.999999"):
+        write(within)
+        assert prepare(columns).rows == 1
+    for outside in ("2024-01-31 23:59:59.999999", "2024-03-02 00:00:00"):
+        write(outside)
+        with pytest.raises(PreparationError, match="outside its declared bounds"):
+            prepare(columns)
+
+
+def test_lost_digits_of_times_are_noted(
+    prepare: Callable[..., PreparedProduct], tmp_path: Path
+) -> None:
+    duckdb.execute(
+        "COPY (SELECT 1 AS pid, TIMESTAMP_NS '2024-01-01 00:00:00.123456789' AS a) "
+        f"TO '{tmp_path / 'data.parquet'}'"
+    )
+    prepared = prepare("{a: {use: [filter]}}")
+    assert prepared.notes == ("column a: times are kept to the microsecond",)
+
+
+@pytest.mark.parametrize(
+    "extra", ["subjects: 99999999999999999999", 'level: "general"\ntheme: "\\ud800"']
+)
+def test_what_has_no_canonical_form_is_named(sandbox: Sandbox, tmp_path: Path, extra: str) -> None:
+    duckdb.execute(f"COPY (SELECT 1 AS pid, 2 AS a) TO '{tmp_path / 'data.parquet'}'")
+    first, _, rest = extra.partition("\n")
+    product = parse_product(
+        f"id: p\nsource: {{parquet: data.parquet}}\nprivacy_unit: pid\n{rest}\n"
+        f"classification: {{{first}}}\ncolumns: {{a: {{use: [group]}}}}\n"
+        "release: {mode: aggregate, min_units: 2}\n"
+    )
+    with pytest.raises(PreparationError, match="can't be written down"):
+        prepare_product(product, tmp_path, tmp_path / "out", sandbox.isolation)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from luoshu.contracts.canonical import JsonObject, JsonValue, digest_of
+from luoshu.contracts.errors import CanonicalError
 from luoshu.sandbox.errors import PreparationError, SandboxUnavailableError
 from luoshu.sandbox.isolation.port import Isolation, Mount, WorkerError, WorkerSpec
 from luoshu.sandbox.prepared import (
@@ -54,6 +55,7 @@ async def prepare(
     """Like `prepare_product`, on an event loop."""
     release = _executable_release(product)
     source = _executable_source(product)
+    digest = _product_digest(product)
     path = await asyncio.to_thread(_source_file, source, base_dir)
     job = _job(product, source)
     await asyncio.to_thread(out_dir.mkdir, parents=True, exist_ok=True)
@@ -64,7 +66,7 @@ async def prepare(
         answer = await _run(job, path, work_dir, isolation)
         fields: JsonObject = {
             "product": product.id,
-            "product_digest": digest_of(_canonical(product.model_dump(exclude_none=True))),
+            "product_digest": digest,
             "source_digest": await asyncio.to_thread(file_digest, path),
             "engine": answer["engine"],
             "table": product.table_name,
@@ -80,6 +82,15 @@ async def prepare(
     finally:
         await asyncio.to_thread(shutil.rmtree, work_dir, ignore_errors=True)
     return await asyncio.to_thread(PreparedProduct.load, out_dir)
+
+
+def _product_digest(product: ProductFile) -> str:
+    try:
+        return digest_of(_canonical(product.model_dump(exclude_none=True)))
+    except CanonicalError as error:
+        raise PreparationError(
+            f"{product.id}: the product file holds what can't be written down: {error}."
+        ) from None
 
 
 def _executable_release(product: ProductFile) -> AggregateRelease:

@@ -225,7 +225,7 @@ def _check_column(connection: Connection, column: _Column, notes: list[str]) -> 
     )
     if column.type.name == "DECIMAL":
         exact = "DOUBLE" if column.source_type in _FLOATS else column.source_type
-        # TRY: 99.9 of a DECIMAL(3,1) is kept as 100 without decimals, which its own type can't hold.
+        # TRY: 99.9 of a DECIMAL(3,1), kept without decimals, is 100: too large for its own type.
         kept = f"TRY_CAST({stored} AS {exact})"
         (rounded,) = _count(
             connection,
@@ -237,6 +237,8 @@ def _check_column(connection: Connection, column: _Column, notes: list[str]) -> 
                 f"column {column.name}: {rounded} values were rounded to {column.type.scale} "
                 "decimals"
             )
+    if column.source_type == "TIMESTAMP_NS":
+        notes.append(f"column {column.name}: times are kept to the microsecond")
     if column.source_type == _ZONED:
         notes.append(f"column {column.name}: times are kept in UTC, without zone")
     _check_domain(connection, column)
@@ -252,10 +254,12 @@ def _check_domain(connection: Connection, column: _Column) -> None:
             raise SourceError(
                 f"column {column.name} is {column.source_type}; `bounds` go with numbers and dates."
             )
-        low, high = (_constant(connection, column, text, wide) for text in column.bounds)
+        # Bounds of times are dates, and the last day counts whole.
+        kind = wide if is_number else "DATE"
+        low, high = (_constant(connection, column, text, kind) for text in column.bounds)
         _none(
             connection,
-            f"{value} NOT BETWEEN {low} AND {high}",
+            f"CAST({value} AS {kind}) NOT BETWEEN {low} AND {high}",
             f"column {column.name} has {{}} values outside its declared bounds; correct the data "
             "or the bounds.",
         )
