@@ -9,8 +9,13 @@ methods alike:
 4. the rate limit and the number of calls in flight, by certificate: before anything costs
    a signature check or an fsync;
 5. the door: certificate, membership or user, and the role;
-6. the size of the message, then whether it parses;
-7. the servicer, within the server's own time limit.
+6. the message is read, its size checked, then whether it parses;
+7. the servicer. Steps 5 to 7 share the server's own time limit.
+
+gRPC reads the message of a unary call before it calls the handler, and counts the call while
+it waits for it: whoever sends none would hold one of the server's few places for ever, known
+to no limit of step 4. So every method is registered as one that takes a stream, which looks
+the same on the wire, and the gate reads the one message itself.
 
 While a response streams, step 5 is repeated before each message, so that a revoked member
 gets nothing more. Whatever is raised becomes a status with ErrorInfo; what is unexpected
@@ -112,18 +117,18 @@ class Gate(grpc.aio.ServerInterceptor):
         serialize = handler.response_serializer
         behaviour = _behaviour(handler)
 
-        def request(raw: Any, rule: MethodRule) -> Any:
+        async def request(raw: AsyncIterator[bytes], context: _Context, rule: MethodRule) -> Any:
             if handler.request_streaming:
                 return _parse_each(raw, parse, rule)
-            return _parse(raw, parse, rule)
+            return _parse(await _read_one(context), parse, rule)
 
-        async def answer_one(raw: Any, context: _Context) -> Any:
+        async def answer_one(raw: AsyncIterator[bytes], context: _Context) -> Any:
             async with self._passage(method, context) as (_, rule):
-                return await behaviour(request(raw, rule), context)
+                return await behaviour(await request(raw, context, rule), context)
 
-        async def answer_many(raw: Any, context: _Context) -> None:
+        async def answer_many(raw: AsyncIterator[bytes], context: _Context) -> None:
             async with self._passage(method, context) as (certificate, rule):
-                messages = behaviour(request(raw, rule), context)
+                messages = behaviour(await request(raw, context, rule), context)
                 if inspect.isawaitable(messages):
                     # The other style of aio handlers: it writes to the context itself.
                     await messages
@@ -133,13 +138,9 @@ class Gate(grpc.aio.ServerInterceptor):
                         self._admit(certificate, rule)
                         await context.write(message)
 
-        if handler.request_streaming and handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(answer_many, None, serialize)
-        if handler.request_streaming:
-            return grpc.stream_unary_rpc_method_handler(answer_one, None, serialize)
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(answer_many, None, serialize)
-        return grpc.unary_unary_rpc_method_handler(answer_one, None, serialize)
+            return grpc.stream_stream_rpc_method_handler(answer_many, None, serialize)
+        return grpc.stream_unary_rpc_method_handler(answer_one, None, serialize)
 
     @asynccontextmanager
     async def _passage(
@@ -246,6 +247,14 @@ def _behaviour(handler: "grpc.RpcMethodHandler[Any, Any]") -> Callable[[Any, _Co
         raise TypeError("the method handler has no behaviour")
     found: Callable[[Any, _Context], Any] = behaviour
     return found
+
+
+async def _read_one(context: _Context) -> bytes:
+    """The message of a unary call."""
+    raw = await context.read()
+    if not isinstance(raw, bytes):  # the end of the stream
+        raise NodeError("MALFORMED_MESSAGE", "The call came without a message.")
+    return raw
 
 
 def _parse(raw: bytes, parse: Callable[[bytes], Any] | None, rule: MethodRule) -> Any:
