@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
 from luoshu.contracts.canonical import MAX_INTEGER, JsonObject, JsonValue
 from luoshu.contracts.errors import DocumentError
 from luoshu.contracts.fields import Fields, check_region, check_token
-from luoshu.contracts.times import parse_time
+from luoshu.contracts.times import parse_time, to_milliseconds
 
 _MAX_VALUES = 64
 _MILLISECOND = timedelta(milliseconds=1)
+_FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
+_LAST_MOMENT = to_milliseconds(datetime.max.replace(tzinfo=UTC))
 
 
 class LeftOperand(StrEnum):
@@ -56,6 +58,8 @@ _ALLOWED: dict[LeftOperand, frozenset[Operator]] = {
     LeftOperand.DATE_TIME: frozenset({Operator.GT, Operator.GTEQ, Operator.LT, Operator.LTEQ}),
     LeftOperand.COUNT: frozenset({Operator.LT, Operator.LTEQ}),
 }
+# Beyond these no time can be written.
+_NEVER = frozenset({(Operator.GT, _LAST_MOMENT), (Operator.LT, _FIRST_MOMENT)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,8 @@ class Constraint:
         elif self.left_operand is LeftOperand.DATE_TIME:
             if not isinstance(right, str):
                 raise DocumentError("a constraint on dateTime needs a time")
-            parse_time(right)
+            if (self.operator, parse_time(right)) in _NEVER:
+                raise DocumentError("a constraint on dateTime must permit at least one moment")
         else:
             self._check_names()
 

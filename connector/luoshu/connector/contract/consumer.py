@@ -194,7 +194,8 @@ class ContractConsumer:
         """Takes in what a provider does by itself, until the stream ends.
 
         Steps that a stop of this node left open are taken first. A contract whose events
-        don't verify stands still, and the others go on.
+        don't verify, or can't be taken in whatever the cause, stands still, and the others
+        go on.
 
         Raises:
             NodeError: The provider can't be reached; call again.
@@ -205,14 +206,17 @@ class ContractConsumer:
         async for news in self._peer.watch_events(provider, cursor):
             try:
                 await self._take_in(provider, news.contract_id, news.event, news.cursor)
-            except NodeError as error:
-                if error.status == "UNAVAILABLE":
-                    raise
+            except Exception as error:
+                refusal = NodeError.from_reason(error)
+                if refusal.status == "UNAVAILABLE":
+                    raise refusal from error
                 get_logger().warning(
                     "contract_event_refused",
                     peer=provider,
                     contract=news.contract_id,
-                    reason=error.reason,
+                    reason=refusal.reason,
+                    incident=refusal.incident,
+                    exc_info=error if refusal.incident else None,
                 )
 
     async def _take_in(
@@ -376,12 +380,13 @@ class ContractConsumer:
                     raise NodeError(
                         "CONTRACT_WRONG_PARTY", "An event is of a contract of other parties."
                     )
-                tx.record(
-                    EntryKind.CONTRACT,
-                    sequenced.to_json(),
-                    parties=[provider, self._me],
-                    contract_id=contract_id,
-                )
+                with as_node_error():
+                    tx.record(
+                        EntryKind.CONTRACT,
+                        sequenced.to_json(),
+                        parties=[provider, self._me],
+                        contract_id=contract_id,
+                    )
                 state = after
             if cursor is not None:
                 save_cursor(tx.connection, provider, cursor)

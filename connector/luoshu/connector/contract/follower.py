@@ -49,11 +49,14 @@ class ContractFollower:
                 # The stream ends after an hour and is opened again where it left off.
                 await self._consumer.follow(provider)
                 wait = _FIRST_RETRY
-            except NodeError as error:
+            except Exception as error:  # noqa: BLE001 - the node ends if this task does
+                failure = NodeError.from_reason(error)
                 get_logger().warning(
                     "provider_not_followed",
                     peer=provider,
-                    reason=error.reason,
+                    reason=failure.reason,
+                    incident=failure.incident,
+                    exc_info=error if failure.incident else None,
                     retry_after_seconds=wait,
                 )
                 await asyncio.sleep(wait)

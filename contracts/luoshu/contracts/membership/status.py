@@ -94,9 +94,7 @@ class StatusList:
 
     def is_fresh_at(self, moment: datetime) -> bool:
         """Whether the list may be relied on at ``moment``."""
-        return (
-            self.issued_at - MAX_SKEW <= moment < self.issued_at + timedelta(seconds=self.max_age)
-        )
+        return -MAX_SKEW <= moment - self.issued_at < timedelta(seconds=self.max_age)
 
     def revocation_of(self, participant_id: str) -> Revocation | None:
         """The member's revocation, if any."""
