@@ -74,6 +74,7 @@ class _Folded:
     consumer: MembershipCredential
     consumer_envelope: Envelope
     requested: Terms
+    heads: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +191,8 @@ class Contract:
         Raises:
             VerificationError: Its events don't verify, or contradict what was seen before.
         """
-        before, after = self._folded.state, self._load()
-        if after.state.position < before.position or (
-            after.state.position == before.position and after.state.head != before.head
-        ):
+        before, after = self._folded.heads, self._load()
+        if after.heads[: len(before)] != before:
             raise VerificationError(
                 f"The node shows another history of {self._id} than before.",
                 reason="CONTRACT_INVALID",
@@ -388,7 +387,8 @@ class Contract:
         # Folding has verified the first event's signature and that it is a request.
         first = unverified_event(events[0].event).body
         requested = first.terms if isinstance(first, RequestBody) else state.terms
-        return _Folded(state, provider, consumer, consumer_envelope, requested)
+        heads = tuple(sequenced.position.digest for sequenced in events)
+        return _Folded(state, provider, consumer, consumer_envelope, requested, heads)
 
 
 def _mismatch(

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from luoshu.connector.contract import tables
 from luoshu.connector.peer_port import ContractNews, SequencedBytes
+from luoshu.contracts.canonical import MAX_INTEGER
 from luoshu.contracts.contract import (
     Agreement,
     AgreementState,
@@ -185,6 +186,8 @@ def events_after(
     connection: sa.Connection, contract_id: str, known_position: int
 ) -> tuple[SequencedBytes, ...]:
     """Returns a contract's events after a position, as many as one answer holds."""
+    if known_position > MAX_INTEGER:  # more than the database can be asked
+        return ()
     table = tables.events
     rows = connection.execute(
         sa.select(table.c.event, table.c.position_envelope)
@@ -233,6 +236,8 @@ def news_after(
 ) -> Sequence[ContractNews]:
     """Returns events of a party's contracts with a provider, in the order of its log.
 
+    As many as one answer holds, since each stream that is opened anew reads so many at once.
+
     Args:
         connection: A read connection.
         party: Who asks.
@@ -251,14 +256,15 @@ def news_after(
         .order_by(table.c.log_index)
         .limit(_BATCH)
     )
-    return [
-        ContractNews(
-            cursor=str(row.log_index),
-            contract_id=row.contract_id,
-            event=SequencedBytes(bytes(row.event), bytes(row.position_envelope)),
-        )
-        for row in rows
-    ]
+    found: list[ContractNews] = []
+    size = 0
+    for row in rows:
+        size += len(row.event) + len(row.position_envelope)
+        if found and size > MAX_ANSWER_BYTES:
+            break
+        event = SequencedBytes(bytes(row.event), bytes(row.position_envelope))
+        found.append(ContractNews(str(row.log_index), row.contract_id, event))
+    return found
 
 
 def find_cursor(connection: sa.Connection, provider: str) -> str:
