@@ -490,7 +490,7 @@ class SpaceSimulator(
                     event_envelope=event.event.to_bytes(),
                     position_envelope=event.position.to_bytes(),
                 )
-                for event in self.tampering.events(contract.events)
+                for event in self.tampering.events(contract.events)[request.known_position :]
             ],
             provider_credential=self.tampering.holder_credential(self.holder.envelope.to_bytes()),
             consumer_credential=self.analyst.envelope.to_bytes(),

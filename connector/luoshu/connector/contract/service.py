@@ -8,10 +8,11 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 
+from luoshu.connector.catalog.service import parse_cursor
 from luoshu.connector.contract.consumer import ContractConsumer
 from luoshu.connector.contract.ports import Members
 from luoshu.connector.contract.provider import ContractProvider
-from luoshu.connector.contract.store import events_after, find_state, list_states
+from luoshu.connector.contract.store import events_after, find_state, list_page, list_states
 from luoshu.connector.errors import NodeError
 from luoshu.connector.ledger import Ledger
 from luoshu.connector.peer_port import SequencedBytes
@@ -62,7 +63,7 @@ class ContractDetails:
 
     Attributes:
         state: Its newest state.
-        events: Every event and position, as signed, in order.
+        events: Events and positions after a place, as signed, in order.
         provider_credential: Envelope of the provider's membership credential; empty if
             this node doesn't know it.
         consumer_credential: Envelope of the consumer's.
@@ -162,8 +163,34 @@ class ContractService:
         """
         return await self._ledger.read(lambda connection: list_states(connection, state))
 
-    async def get(self, contract_id: str) -> ContractDetails:
-        """Returns a contract with all its events.
+    async def page(self, state: str, token: str) -> tuple[tuple[ContractState, ...], str]:
+        """Returns contracts, newest first, as many as one answer holds.
+
+        Args:
+            state: As for `list`.
+            token: Of the page before; empty for the first.
+
+        Returns:
+            The contracts, and the token of the next page; empty for the last.
+
+        Raises:
+            NodeError: MALFORMED_MESSAGE: not a token.
+        """
+        before = parse_cursor(token) if token else None
+        found, rest = await self._ledger.read(
+            lambda connection: list_page(connection, state, before)
+        )
+        return found, "" if rest is None else str(rest)
+
+    async def get(self, contract_id: str, known_position: int = 0) -> ContractDetails:
+        """Returns a contract with its events.
+
+        The other side decides how many and how large they are, so they come in pieces.
+
+        Args:
+            contract_id: The contract.
+            known_position: Number of events that the caller holds; those after it are
+                returned, at most 2 MiB of them.
 
         Raises:
             NodeError: NOT_FOUND.
@@ -173,10 +200,7 @@ class ContractService:
             connection: sa.Connection,
         ) -> tuple[ContractState | None, tuple[SequencedBytes, ...]]:
             state = find_state(connection, contract_id)
-            events: list[SequencedBytes] = []
-            while state is not None and len(events) < state.position:
-                events.extend(events_after(connection, contract_id, len(events)))
-            return state, tuple(events)
+            return state, events_after(connection, contract_id, known_position)
 
         state, events = await self._ledger.read(find)
         if state is None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from luoshu.connector.contract import tables
 from luoshu.connector.peer_port import ContractNews, SequencedBytes
-from luoshu.contracts.canonical import MAX_INTEGER
+from luoshu.contracts.canonical import MAX_INTEGER, canonicalize
 from luoshu.contracts.contract import (
     Agreement,
     AgreementState,
@@ -31,6 +31,7 @@ __all__ = [
     "find_state",
     "find_use",
     "holds_event",
+    "list_page",
     "list_states",
     "news_after",
     "providers_of",
@@ -158,6 +159,34 @@ def list_states(connection: sa.Connection, state: str = "") -> tuple[ContractSta
     if state:
         query = query.where(sa.or_(table.c.negotiation == state, table.c.agreement == state))
     return tuple(_state(connection, row) for row in connection.execute(query))
+
+
+def list_page(
+    connection: sa.Connection, state: str, before: int | None
+) -> tuple[tuple[ContractState, ...], int | None]:
+    """Returns contracts, newest first, as many as one answer holds, and where the rest begins.
+
+    Args:
+        connection: A read connection.
+        state: As for `list_states`.
+        before: What the page before returned; None for the first.
+    """
+    table = tables.contracts
+    query = sa.select(table).order_by(table.c.begun_index.desc()).limit(_BATCH + 1)
+    if state:
+        query = query.where(sa.or_(table.c.negotiation == state, table.c.agreement == state))
+    if before is not None:
+        query = query.where(table.c.begun_index < before)
+    found: list[ContractState] = []
+    size, last = 0, None
+    for row in connection.execute(query):
+        one = _state(connection, row)
+        size += len(canonicalize(one.terms.to_payload()))
+        if found and (size > MAX_ANSWER_BYTES or len(found) == _BATCH):
+            return tuple(found), last
+        found.append(one)
+        last = row.begun_index
+    return tuple(found), None
 
 
 def due_contracts(connection: sa.Connection, provider: str, now: int) -> tuple[str, ...]:

@@ -68,14 +68,16 @@ class NodeContractServicer(contract_pb2_grpc.ContractServiceServicer):
         self, request: contract_pb2.ListContractsRequest, context: _Context
     ) -> contract_pb2.ListContractsResponse:
         """See the proto."""
-        states = await self._service.list(request.state)
-        return contract_pb2.ListContractsResponse(contracts=[_message(each) for each in states])
+        states, token = await self._service.page(request.state, request.page_token)
+        return contract_pb2.ListContractsResponse(
+            contracts=[_message(each) for each in states], next_page_token=token
+        )
 
     async def GetContract(  # noqa: N802
         self, request: contract_pb2.GetContractRequest, context: _Context
     ) -> contract_pb2.GetContractResponse:
         """See the proto."""
-        details = await self._service.get(request.contract_id)
+        details = await self._service.get(request.contract_id, request.known_position)
         return contract_pb2.GetContractResponse(
             contract=_message(details.state),
             events=[

@@ -197,18 +197,30 @@ class NodeClient:
     def list_contracts(self, state: str) -> tuple[ContractSummary, ...]:
         """Contracts of this node, newest first; `state` may be empty."""
         request = contract_pb2.ListContractsRequest(state=state)
-        with translated(self._explain):
-            answer = self._contract.ListContracts(request, timeout=self._timeout)
-        return tuple(_summary(contract) for contract in answer.contracts)
+        found: list[ContractSummary] = []
+        while True:
+            with translated(self._explain):
+                answer = self._contract.ListContracts(request, timeout=self._timeout)
+            found.extend(_summary(contract) for contract in answer.contracts)
+            if not answer.next_page_token or not answer.contracts:
+                return tuple(found)
+            request.page_token = answer.next_page_token
 
     def get_contract(self, contract_id: str) -> ContractAnswer:
         """One contract with all its signed events."""
-        request = contract_pb2.GetContractRequest(contract_id=contract_id)
-        with translated(self._explain):
-            answer = self._contract.GetContract(request, timeout=self._timeout)
+        events: list[tuple[bytes, bytes]] = []
+        while True:
+            request = contract_pb2.GetContractRequest(
+                contract_id=contract_id, known_position=len(events)
+            )
+            with translated(self._explain):
+                answer = self._contract.GetContract(request, timeout=self._timeout)
+            events.extend((e.event_envelope, e.position_envelope) for e in answer.events)
+            if not answer.events or len(events) >= answer.contract.position:
+                break
         return ContractAnswer(
             summary=_summary(answer.contract),
-            events=tuple((e.event_envelope, e.position_envelope) for e in answer.events),
+            events=tuple(events),
             provider_credential=answer.provider_credential,
             consumer_credential=answer.consumer_credential,
         )

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*luoshu/api/node/contract/v1/contract.proto\x12\x1bluoshu.api.node.contract.v1\"C\n\x0eSequencedEvent\x12\x16\n\x0e\x65vent_envelope\x18\x01 \x01(\x0c\x12\x19\n\x11position_envelope\x18\x02 \x01(\x0c\"\xde\x01\n\x08\x43ontract\x12\x13\n\x0b\x63ontract_id\x18\x01 \x01(\t\x12\x12\n\nproduct_id\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x04 \x01(\t\x12\x19\n\x11negotiation_state\x18\x05 \x01(\t\x12\x17\n\x0f\x61greement_state\x18\x06 \x01(\t\x12\x10\n\x08position\x18\x07 \x01(\x04\x12\x12\n\nstate_hash\x18\x08 \x01(\t\x12\r\n\x05terms\x18\t \x01(\x0c\x12\x0c\n\x04uses\x18\n \x01(\x04\x12\x0e\n\x06reason\x18\x0b \x01(\t\"M\n\x16RequestContractRequest\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x10\n\x08offer_id\x18\x02 \x01(\t\x12\r\n\x05terms\x18\x03 \x01(\x0c\"R\n\x17RequestContractResponse\x12\x37\n\x08\x63ontract\x18\x01 \x01(\x0b\x32%.luoshu.api.node.contract.v1.Contract\"\x87\x01\n\x14\x41\x63tOnContractRequest\x12\x13\n\x0b\x63ontract_id\x18\x01 \x01(\t\x12;\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32+.luoshu.api.node.contract.v1.ContractAction\x12\r\n\x05terms\x18\x03 \x01(\x0c\x12\x0e\n\x06reason\x18\x04 \x01(\t\"P\n\x15\x41\x63tOnContractResponse\x12\x37\n\x08\x63ontract\x18\x01 \x01(\x0b\x32%.luoshu.api.node.contract.v1.Contract\"%\n\x14ListContractsRequest\x12\r\n\x05state\x18\x01 \x01(\t\"Q\n\x15ListContractsResponse\x12\x38\n\tcontracts\x18\x01 \x03(\x0b\x32%.luoshu.api.node.contract.v1.Contract\")\n\x12GetContractRequest\x12\x13\n\x0b\x63ontract_id\x18\x01 \x01(\t\"\xc5\x01\n\x13GetContractResponse\x12\x37\n\x08\x63ontract\x18\x01 \x01(\x0b\x32%.luoshu.api.node.contract.v1.Contract\x12;\n\x06\x65vents\x18\x02 \x03(\x0b\x32+.luoshu.api.node.contract.v1.SequencedEvent\x12\x1b\n\x13provider_credential\x18\x03 \x01(\x0c\x12\x1b\n\x13\x63onsumer_credential\x18\x04 \x01(\x0c\"+\n\x14WatchContractRequest\x12\x13\n\x0b\x63ontract_id\x18\x01 \x01(\t\"P\n\x15WatchContractResponse\x12\x37\n\x08\x63ontract\x18\x01 \x01(\x0b\x32%.luoshu.api.node.contract.v1.Contract*\x91\x02\n\x0e\x43ontractAction\x12\x1f\n\x1b\x43ONTRACT_ACTION_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43ONTRACT_ACTION_ACCEPT\x10\x01\x12\x1b\n\x17\x43ONTRACT_ACTION_COUNTER\x10\x02\x12\x1b\n\x17\x43ONTRACT_ACTION_APPROVE\x10\x03\x12\x1a\n\x16\x43ONTRACT_ACTION_REFUSE\x10\x04\x12\x1b\n\x17\x43ONTRACT_ACTION_SUSPEND\x10\x05\x12\x1a\n\x16\x43ONTRACT_ACTION_RESUME\x10\x06\x12\x1a\n\x16\x43ONTRACT_ACTION_REVOKE\x10\x07\x12\x17\n\x13\x43ONTRACT_ACTION_END\x10\x08\x32\xeb\x04\n\x0f\x43ontractService\x12|\n\x0fRequestContract\x12\x33.luoshu.api.node.contract.v1.RequestContractRequest\x1a\x34.luoshu.api.node.contract.v1.RequestContractResponse\x12v\n\rActOnContract\x12\x31.luoshu.api.node.contract.v1.ActOnContractRequest\x1a\x32.luoshu.api.node.contract.v1.ActOnContractResponse\x12v\n\rListContracts\x12\x31.luoshu.api.node.contract.v1.ListContractsRequest\x1a\x32.luoshu.api.node.contract.v1.ListContractsResponse\x12p\n\x0bGetContract\x12/.luoshu.api.node.contract.v1.GetContractRequest\x1a\x30.luoshu.api.node.contract.v1.GetContractResponse\x12x\n\rWatchContract\x12\x31.luoshu.api.node.contract.v1.WatchContractRequest\x1a\x32.luoshu.api.node.contract.v1.WatchContractResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*luoshu/api/node/contract/v1/contract.proto\x12\x1bluoshu.api.node.contract.v1\"C\n\x0eSequencedEvent\x12\x16\n\x0e\x65vent_envelope\x18\x01 \x01(\x0c\x12\x19\n\x11position_envelope\x18\x02 \x01(\x0c\"\xde\x01\n\x08\x43ontract\x12\x13\n\x0b\x63ontract_id\x18\x01 \x01(\t\x12\x12\n\nproduct_id\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x04 \x01(\t\x12\x19\n\x11negotiation_state\x18\x05 \x01(\t\x12\x17\n\x0f\x61greement_state\x18\x06 \x01(\t\x12\x10\n\x08position\x18\x07 \x01(\x04\x12\x12\n\nstate_hash\x18\x08 \x01(\t\x12\r\n\x05terms\x18\t \x01(\x0c\x12\x0c\n\x04uses\x18\n \x01(\x04\x12\x0e\n\x06reason\x18\x0b \x01(\t\"M\n\x16RequestContractRequest\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x10\n\x08offer_id\x18\x02 \x01(\t\x12\r\n\x05terms\x18\x03 \x01(\x0c\"R\n\x17RequestContractResponse\x12\x37\n\x08\x63ontract\x18\x01 \x01(\x0b\x32%.luoshu.api.node.contract.v1.Contract\"\x87\x01\n\x14\x41\x63tOnContractRequest\x12\x13\n\x0b\x63ontract_id\x18\x01 \x01(\t\x12;\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32+.luoshu.api.node.contract.v1.ContractAction\x12\r\n\x05terms\x18\x03 \x01(\x0c\x12\x0e\n\x06reason\x18\x04 \x01(\t\"P\n\x15\x41\x63tOnContractResponse\x12\x37\n\x08\x63ontract\x18\x01 \x01(\x0b\x32%.luoshu.api.node.contract.v1.Contract\"9\n\x14ListContractsRequest\x12\r\n\x05state\x18\x01 \x01(\t\x12\x12\n\npage_token\x18\x02 \x01(\t\"j\n\x15ListContractsResponse\x12\x38\n\tcontracts\x18\x01 \x03(\x0b\x32%.luoshu.api.node.contract.v1.Contract\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"A\n\x12GetContractRequest\x12\x13\n\x0b\x63ontract_id\x18\x01 \x01(\t\x12\x16\n\x0eknown_position\x18\x02 \x01(\x04\"\xc5\x01\n\x13GetContractResponse\x12\x37\n\x08\x63ontract\x18\x01 \x01(\x0b\x32%.luoshu.api.node.contract.v1.Contract\x12;\n\x06\x65vents\x18\x02 \x03(\x0b\x32+.luoshu.api.node.contract.v1.SequencedEvent\x12\x1b\n\x13provider_credential\x18\x03 \x01(\x0c\x12\x1b\n\x13\x63onsumer_credential\x18\x04 \x01(\x0c\"+\n\x14WatchContractRequest\x12\x13\n\x0b\x63ontract_id\x18\x01 \x01(\t\"P\n\x15WatchContractResponse\x12\x37\n\x08\x63ontract\x18\x01 \x01(\x0b\x32%.luoshu.api.node.contract.v1.Contract*\x91\x02\n\x0e\x43ontractAction\x12\x1f\n\x1b\x43ONTRACT_ACTION_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43ONTRACT_ACTION_ACCEPT\x10\x01\x12\x1b\n\x17\x43ONTRACT_ACTION_COUNTER\x10\x02\x12\x1b\n\x17\x43ONTRACT_ACTION_APPROVE\x10\x03\x12\x1a\n\x16\x43ONTRACT_ACTION_REFUSE\x10\x04\x12\x1b\n\x17\x43ONTRACT_ACTION_SUSPEND\x10\x05\x12\x1a\n\x16\x43ONTRACT_ACTION_RESUME\x10\x06\x12\x1a\n\x16\x43ONTRACT_ACTION_REVOKE\x10\x07\x12\x17\n\x13\x43ONTRACT_ACTION_END\x10\x08\x32\xeb\x04\n\x0f\x43ontractService\x12|\n\x0fRequestContract\x12\x33.luoshu.api.node.contract.v1.RequestContractRequest\x1a\x34.luoshu.api.node.contract.v1.RequestContractResponse\x12v\n\rActOnContract\x12\x31.luoshu.api.node.contract.v1.ActOnContractRequest\x1a\x32.luoshu.api.node.contract.v1.ActOnContractResponse\x12v\n\rListContracts\x12\x31.luoshu.api.node.contract.v1.ListContractsRequest\x1a\x32.luoshu.api.node.contract.v1.ListContractsResponse\x12p\n\x0bGetContract\x12/.luoshu.api.node.contract.v1.GetContractRequest\x1a\x30.luoshu.api.node.contract.v1.GetContractResponse\x12x\n\rWatchContract\x12\x31.luoshu.api.node.contract.v1.WatchContractRequest\x1a\x32.luoshu.api.node.contract.v1.WatchContractResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'luoshu.api.node.contract.v1.contract_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONTRACTACTION']._serialized_start=1245
-  _globals['_CONTRACTACTION']._serialized_end=1518
+  _globals['_CONTRACTACTION']._serialized_start=1314
+  _globals['_CONTRACTACTION']._serialized_end=1587
   _globals['_SEQUENCEDEVENT']._serialized_start=75
   _globals['_SEQUENCEDEVENT']._serialized_end=142
   _globals['_CONTRACT']._serialized_start=145
@@ -46,17 +46,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACTONCONTRACTRESPONSE']._serialized_start=670
   _globals['_ACTONCONTRACTRESPONSE']._serialized_end=750
   _globals['_LISTCONTRACTSREQUEST']._serialized_start=752
-  _globals['_LISTCONTRACTSREQUEST']._serialized_end=789
-  _globals['_LISTCONTRACTSRESPONSE']._serialized_start=791
-  _globals['_LISTCONTRACTSRESPONSE']._serialized_end=872
-  _globals['_GETCONTRACTREQUEST']._serialized_start=874
-  _globals['_GETCONTRACTREQUEST']._serialized_end=915
-  _globals['_GETCONTRACTRESPONSE']._serialized_start=918
-  _globals['_GETCONTRACTRESPONSE']._serialized_end=1115
-  _globals['_WATCHCONTRACTREQUEST']._serialized_start=1117
-  _globals['_WATCHCONTRACTREQUEST']._serialized_end=1160
-  _globals['_WATCHCONTRACTRESPONSE']._serialized_start=1162
-  _globals['_WATCHCONTRACTRESPONSE']._serialized_end=1242
-  _globals['_CONTRACTSERVICE']._serialized_start=1521
-  _globals['_CONTRACTSERVICE']._serialized_end=2140
+  _globals['_LISTCONTRACTSREQUEST']._serialized_end=809
+  _globals['_LISTCONTRACTSRESPONSE']._serialized_start=811
+  _globals['_LISTCONTRACTSRESPONSE']._serialized_end=917
+  _globals['_GETCONTRACTREQUEST']._serialized_start=919
+  _globals['_GETCONTRACTREQUEST']._serialized_end=984
+  _globals['_GETCONTRACTRESPONSE']._serialized_start=987
+  _globals['_GETCONTRACTRESPONSE']._serialized_end=1184
+  _globals['_WATCHCONTRACTREQUEST']._serialized_start=1186
+  _globals['_WATCHCONTRACTREQUEST']._serialized_end=1229
+  _globals['_WATCHCONTRACTRESPONSE']._serialized_start=1231
+  _globals['_WATCHCONTRACTRESPONSE']._serialized_end=1311
+  _globals['_CONTRACTSERVICE']._serialized_start=1590
+  _globals['_CONTRACTSERVICE']._serialized_end=2209
 # @@protoc_insertion_point(module_scope)

@@ -238,16 +238,20 @@ class ListContractsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STATE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     """Keep only contracts in this negotiation or agreement state."""
+    page_token: _builtins.str
+    """Of the page before; empty for the first."""
     def __init__(
         self,
         *,
         state: _builtins.str = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_token", b"page_token", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -258,16 +262,22 @@ class ListContractsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTRACTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
     @_builtins.property
-    def contracts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contract]: ...
+    def contracts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contract]:
+        """Newest first, as many as one message holds."""
+
     def __init__(
         self,
         *,
         contracts: _abc.Iterable[Global___Contract] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contracts", b"contracts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contracts", b"contracts", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -278,15 +288,19 @@ class GetContractRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTRACT_ID_FIELD_NUMBER: _builtins.int
+    KNOWN_POSITION_FIELD_NUMBER: _builtins.int
     contract_id: _builtins.str
+    known_position: _builtins.int
+    """Number of events that the caller holds."""
     def __init__(
         self,
         *,
         contract_id: _builtins.str = ...,
+        known_position: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract_id", b"contract_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract_id", b"contract_id", "known_position", b"known_position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -305,7 +319,9 @@ class GetContractResponse(_message.Message):
     @_builtins.property
     def contract(self) -> Global___Contract: ...
     @_builtins.property
-    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___SequencedEvent]: ...
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___SequencedEvent]:
+        """Those after known_position, as many as one message holds; contract.position counts all."""
+
     def __init__(
         self,
         *,
