@@ -11,7 +11,7 @@ import sqlalchemy
 from sqlalchemy import URL, Engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from luoshu.connector.store.schema import upgrade
+from luoshu.connector.store.schema import make_private, upgrade
 
 BUSY_TIMEOUT_MS = 10_000
 READERS = 4
@@ -36,12 +36,15 @@ class Store:
         """Opens or creates the database and brings its schema up to date.
 
         Args:
-            path: The database file; its directory is created if it is missing.
+            path: The database file; its directory is created if it is missing. What it
+                holds of others' dealings is for the node alone, as the journal is, so
+                nobody else may open it, wherever it lies.
 
         Raises:
             NodeError: ``SCHEMA_TOO_NEW``: a newer version of luoshu wrote it.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path)
         writer = _create_engine(path, begin="BEGIN IMMEDIATE", query_only=False)
         try:
             upgrade(writer, path)

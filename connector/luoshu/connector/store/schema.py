@@ -55,6 +55,20 @@ def upgrade(engine: Engine, path: Path) -> Path | None:
     return backup
 
 
+def make_private(path: Path) -> None:
+    """Creates a database's file, or narrows it, so that its owner alone may open it.
+
+    SQLite gives the same permissions to the files that it keeps beside it.
+    """
+    # An existing file is not opened here: closing it would drop the locks that another
+    # connection of this process holds on it (fcntl(2)).
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+
+
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", _quote(MIGRATIONS))
@@ -85,6 +99,7 @@ def _back_up(path: Path, revision: str) -> Path:
         number += 1
     partial = target.with_name(target.name + ".part")
     partial.unlink(missing_ok=True)
+    make_private(partial)
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(partial)) as copy:
         source.backup(copy)
     descriptor = os.open(partial, os.O_RDONLY)
