@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import sqlalchemy as sa
 
@@ -35,6 +36,9 @@ __all__ = [
 
 COUNT_LIMIT = 5_000
 """Totals and facets are exact up to this many matches; beyond, they describe the newest."""
+
+MAX_PAGE_BYTES = 4 << 20
+"""Entries of one page: holders decide how large theirs are, and an answer has a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +182,7 @@ def search_index(
         filters: Facet field to the values any of which will do.
         hidden_issuers: Issuers to leave out.
         now: Unix milliseconds; entries no longer valid are left out.
-        size: Results of a page.
+        size: Results of a page; there are fewer where those would take more than 4 MiB.
         cursor: From the page before, or None for the first.
 
     Raises:
@@ -199,12 +203,20 @@ def search_index(
         found.extend((tier, row.log_index, bytes(row.envelope)) for row in rows)
         if len(found) > size:
             break
+    shown = _that_fit(found[:size])
     following = None
-    if len(found) > size:
-        tier, log_index, _ = found[size - 1]
+    if len(found) > len(shown):
+        tier, log_index, _ = shown[-1]
         following = Cursor(tier, log_index, newest)
     total, counts = _count(connection, everything, newest, now)
-    return Page(tuple(envelope for *_, envelope in found[:size]), total, counts, following)
+    return Page(tuple(envelope for *_, envelope in shown), total, counts, following)
+
+
+def _that_fit(found: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
+    """The first of them that one answer holds, at least one if there is any."""
+    ends = accumulate(len(envelope) for *_, envelope in found)
+    fitting = sum(end <= MAX_PAGE_BYTES for end in ends)
+    return found[: max(fitting, 1)]
 
 
 def _newest(connection: sa.Connection) -> int:

@@ -9,7 +9,7 @@ of its offers' audiences (ADR 0041).
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -18,7 +18,7 @@ from luoshu.connector.catalog.expression import FACET_FIELDS, QueryTooLongError
 from luoshu.connector.catalog.page_token import PageTokenError, PageTokens
 from luoshu.connector.catalog.ports import Members
 from luoshu.connector.catalog.projection import milliseconds
-from luoshu.connector.catalog.search import Page, search_index
+from luoshu.connector.catalog.search import MAX_PAGE_BYTES, Page, search_index
 from luoshu.connector.catalog.verification import (
     VerifiedEntry,
     VerifiedTombstone,
@@ -255,7 +255,15 @@ class CatalogService:
                 .where(table.c.log_index > after, _visible_to(caller))
                 .order_by(table.c.log_index)
                 .limit(_WATCH_BATCH)
-            ).all()
+            )
+            taken: list[sa.Row[*tuple[Any, ...]]] = []
+            size, drained = 0, True
+            for row in rows:
+                size += len(row.envelope)
+                if taken and size > MAX_PAGE_BYTES:
+                    drained = False
+                    break
+                taken.append(row)
             now = milliseconds(self._clock.now())
             changes = [
                 CatalogChange(
@@ -263,11 +271,11 @@ class CatalogService:
                     entry=b"" if row.withdrawn else bytes(row.envelope),
                     tombstone=bytes(row.envelope) if row.withdrawn else b"",
                 )
-                for row in rows
+                for row in taken
                 if (row.withdrawn or row.valid_until > now) and self._is_member(row.issuer)
             ]
-            last = rows[-1].log_index if rows else after
-            return changes, last, len(rows) < _WATCH_BATCH
+            last = taken[-1].log_index if taken else after
+            return changes, last, drained and len(taken) < _WATCH_BATCH
 
         return await self._ledger.read(find)
 
