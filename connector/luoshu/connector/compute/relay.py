@@ -8,6 +8,7 @@ half without the other.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -136,15 +137,22 @@ class ComputeRelay:
         chunks: list[bytes] = []
         hasher = sha256()
         length = 0
-        async for part in self._peers.fetch_result(relayed.provider, request_id):
-            if part.receipt:
-                receipt_bytes = part.receipt
-            else:
+        try:
+            async for part in self._peers.fetch_result(relayed.provider, request_id):
+                if part.receipt:
+                    receipt_bytes = part.receipt
+                    continue
                 length += len(part.arrow_ipc)
                 if length > MAX_RESULT_BYTES:
                     raise NodeError("PROOF_INVALID", "The holder's result is larger than 1 GiB.")
                 chunks.append(part.arrow_ipc)
                 hasher.update(part.arrow_ipc)
+        except NodeError as refusal:
+            if "decision" in refusal.metadata:
+                # It was decided, and perhaps debited: the user is to see the contract as it is.
+                with suppress(NodeError):
+                    await self._contracts.refresh(relayed.contract_id)
+            raise
         self._check(relayed, receipt_bytes, f"sha256:{hasher.hexdigest()}")
         if relayed.receipt_index is None:
             await self._ledger.commit(lambda tx: self._record_receipt(tx, relayed, receipt_bytes))

@@ -511,6 +511,5 @@ def _check_same(request_digest: str, asked: AuthenticRequest) -> None:
 
 def _failure(reason: str, decision_index: int) -> NodeError:
     """What a caller is told of a failed computation: one text, whatever it was."""
-    if reason == "CANCELLED":
-        return NodeError("CANCELLED")
-    return NodeError("QUERY_FAILED", metadata={"decision": str(decision_index)})
+    told = "CANCELLED" if reason == "CANCELLED" else "QUERY_FAILED"
+    return NodeError(told, metadata={"decision": str(decision_index)})

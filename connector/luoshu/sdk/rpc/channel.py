@@ -84,6 +84,10 @@ def open_channel(
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.service_config", _SERVICE_CONFIG),
             ("grpc.enable_http_proxy", 0),
+            # A node that is back is found within a second; gRPC's own pace is two minutes.
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.min_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", 1_000),
             ("grpc.use_local_subchannel_pool", 1),
         ],
     )
