@@ -236,6 +236,19 @@ async def test_expired_entries_are_gone(world):
         await world.analyst.reader.get_entry(PRODUCT)
 
 
+@pytest.mark.parametrize(("ahead", "taken"), [(5, True), (6, False), (59, False)])
+async def test_an_entry_dated_ahead_spoils_no_readers_page(world, ahead, taken):
+    """Readers bear 60 s, and their clocks may be behind the operator's: it takes less."""
+    envelope = entry(issued_at=NOW + timedelta(seconds=ahead)).sign(HOLDER.events)
+    if not taken:
+        with refused("CATALOG_ENTRY_INVALID"):
+            await world.operator.catalog.publish(HOLDER.id, envelope.to_bytes())
+        return
+    await world.operator.catalog.publish(HOLDER.id, envelope.to_bytes())
+    world.clock.set(NOW - timedelta(seconds=30))
+    assert (await world.analyst.reader.search(CatalogQuery("肺癌"))).total == 1
+
+
 class RollingBack:
     """A catalog that shows what it likes."""
 

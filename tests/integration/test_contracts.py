@@ -610,3 +610,20 @@ async def test_confirmation_of_another_agreement_is_refused(world):
     )
     with refused("CONTRACT_TRANSITION_INVALID"):
         await submit(world, wrong.sign(ANALYST.events))
+
+
+async def test_a_contract_that_cannot_be_expired_keeps_no_other_alive(world, monkeypatch):
+    """The sweep goes on past it, and the node past the sweep."""
+    soon = NOW + timedelta(hours=1)
+    first = await negotiate(world, not_after=soon)
+    second = await negotiate(world, not_after=soon)
+    world.clock.set(soon + timedelta(seconds=1))
+    expire = world.holder.provider._expire
+
+    def broken_for_the_first(contract_id, tx):
+        if contract_id == first.contract_id:
+            raise NodeError("LOG_UNAVAILABLE")
+        expire(contract_id, tx)
+
+    monkeypatch.setattr(world.holder.provider, "_expire", broken_for_the_first)
+    assert await world.holder.provider.sweep() == (second.contract_id,)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
 
+from luoshu.connector.background import repeat
 from luoshu.connector.catalog.holder import ProductService, SignedEntries
 from luoshu.connector.catalog.local import LocalCatalog
 from luoshu.connector.catalog.ports import CatalogPeer
@@ -36,7 +37,6 @@ from luoshu.connector.membership.service import MembershipService
 from luoshu.connector.membership.status import StatusFile, StatusSigner
 from luoshu.connector.membership.users import UserDirectory
 from luoshu.connector.node import DATABASE, LOG, RESULTS, STATUS_LIST, NodeContext, program_version
-from luoshu.connector.observability import get_logger
 from luoshu.connector.products import NodeProducts
 from luoshu.connector.rate_limit import RateLimiter
 from luoshu.connector.rpc.authorization import PEER_RULES, USER_RULES
@@ -270,7 +270,4 @@ async def _open_ports(
 
 async def _sweep(provider: ContractProvider) -> None:
     """Writes the expiry of agreements whose end has passed."""
-    while True:
-        await asyncio.sleep(SWEEP_SECONDS)
-        for contract_id in await provider.sweep():
-            get_logger().info("contract_expired", contract=contract_id)
+    await repeat("contracts_not_swept", provider.sweep, pause=SWEEP_SECONDS)

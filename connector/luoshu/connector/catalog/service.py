@@ -9,6 +9,7 @@ of its offers' audiences (ADR 0041).
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -40,6 +41,8 @@ __all__ = ["CatalogService"]
 
 DEFAULT_PAGE: Final = 20
 MAX_PAGE: Final = 100
+MAX_AHEAD: Final = timedelta(seconds=5)
+"""How far an entry may be dated ahead: far less than readers bear, whose clocks differ too."""
 MAX_FILTER_VALUES: Final = 50
 _WATCH_BATCH: Final = 100
 _NOT_MEMBER: Final = frozenset({"CREDENTIAL_REVOKED", "CREDENTIAL_MISSING", "CREDENTIAL_EXPIRED"})
@@ -78,7 +81,13 @@ class CatalogService:
                 MESSAGE_TOO_LARGE, ROLE_REQUIRED) or doesn't follow what the catalog holds
                 (CATALOG_VERSION_CONFLICT).
         """
-        verified = verified_entry(entry, self._members, self._clock.now())
+        now = self._clock.now()
+        verified = verified_entry(entry, self._members, now)
+        if verified.entry.issued_at > now + MAX_AHEAD:
+            raise NodeError(
+                "CATALOG_ENTRY_INVALID",
+                "The entry is dated ahead of the operator's clock: check this machine's clock.",
+            )
         return await self._take(caller, verified, verified.entry.id, verified.entry.issuer)
 
     async def withdraw(self, caller: str, tombstone: bytes) -> int:

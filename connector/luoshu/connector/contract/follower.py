@@ -7,14 +7,10 @@ by hand, suspends, revokes) reaches it on these streams.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from functools import partial
 
+from luoshu.connector.background import repeat
 from luoshu.connector.contract.consumer import ContractConsumer
-from luoshu.connector.errors import NodeError
-from luoshu.connector.observability import get_logger
-
-_FIRST_RETRY: Final = 0.5
-_LAST_RETRY: Final = 30.0
 
 
 class ContractFollower:
@@ -40,24 +36,8 @@ class ContractFollower:
         for provider in await self._consumer.providers():
             if provider not in followed:
                 followed.add(provider)
-                group.create_task(self._follow(provider), name=f"follow {provider}")
-
-    async def _follow(self, provider: str) -> None:
-        wait = _FIRST_RETRY
-        while True:
-            try:
                 # The stream ends after an hour and is opened again where it left off.
-                await self._consumer.follow(provider)
-                wait = _FIRST_RETRY
-            except Exception as error:  # noqa: BLE001 - the node ends if this task does
-                failure = NodeError.from_reason(error)
-                get_logger().warning(
-                    "provider_not_followed",
-                    peer=provider,
-                    reason=failure.reason,
-                    incident=failure.incident,
-                    exc_info=error if failure.incident else None,
-                    retry_after_seconds=wait,
+                following = repeat(
+                    "provider_not_followed", partial(self._consumer.follow, provider), peer=provider
                 )
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, _LAST_RETRY)
+                group.create_task(following, name=f"follow {provider}")

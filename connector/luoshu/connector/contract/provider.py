@@ -24,6 +24,7 @@ from luoshu.connector.contract.store import (
 )
 from luoshu.connector.errors import NodeError
 from luoshu.connector.ledger import Ledger, Transaction
+from luoshu.connector.observability import get_logger
 from luoshu.connector.peer_port import ContractNews, SequencedBytes
 from luoshu.contracts.answer import Agree, Counter, Refuse, answer_request
 from luoshu.contracts.contract import (
@@ -206,9 +207,20 @@ class ContractProvider:
         """Expires the agreements whose last moment has passed; returns their ids."""
         now = int(self._clock.now().timestamp() * 1000)
         due = await self._ledger.read(lambda connection: due_contracts(connection, self._me, now))
+        expired = []
         for contract_id in due:
-            await self._ledger.commit(partial(self._expire, contract_id))
-        return due
+            try:
+                await self._ledger.commit(partial(self._expire, contract_id))
+            except NodeError as error:
+                # One that can't be expired now must not keep the others alive; a use of it
+                # is refused all the same, since the decision looks at the time itself.
+                get_logger().warning(
+                    "contract_not_expired", contract=contract_id, reason=error.reason
+                )
+            else:
+                get_logger().info("contract_expired", contract=contract_id)
+                expired.append(contract_id)
+        return tuple(expired)
 
     def _expire(self, contract_id: str, tx: Transaction) -> None:
         self.expire_if_due(tx, self._own(tx.connection, contract_id))

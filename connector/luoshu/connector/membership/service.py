@@ -7,11 +7,11 @@ learning sequential, so that two calls with the same news write one entry.
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from datetime import timedelta
 from typing import Final
 
 import sqlalchemy as sa
 
+from luoshu.connector.background import repeat
 from luoshu.connector.clock import Clock
 from luoshu.connector.errors import NodeError
 from luoshu.connector.ledger import Ledger
@@ -48,9 +48,6 @@ from luoshu.contracts.membership import (
     verify_credential,
 )
 from luoshu.contracts.times import to_milliseconds
-
-_FIRST_RETRY: Final = timedelta(seconds=0.5)
-_LAST_RETRY: Final = timedelta(seconds=30)
 
 
 class MembershipService:
@@ -120,29 +117,15 @@ class MembershipService:
     async def run(self) -> None:
         """Keeps the status list fresh until it is cancelled: signs it, or follows it."""
         if self._signer is not None:
-            while True:
-                await asyncio.sleep(self._signer.refresh_after.total_seconds())
-                try:
-                    await self.refresh()
-                except NodeError as error:
-                    get_logger().error("status_list_not_signed", reason=error.reason)
-        wait = _FIRST_RETRY
-        while True:
-            try:
-                operator = self._directory.trust.operator_id
-                async with aclosing(self._peers.watch_status_list(operator)) as lists:
-                    async for envelope in lists:
-                        await self.accept_status_list(envelope)
-                        wait = _FIRST_RETRY
-            except NodeError as error:
-                get_logger().warning(
-                    "status_list_not_followed",
-                    reason=error.reason,
-                    detail=error.private,
-                    retry_after_seconds=wait.total_seconds(),
-                )
-                await asyncio.sleep(wait.total_seconds())
-                wait = min(wait * 2, _LAST_RETRY)
+            pause = self._signer.refresh_after.total_seconds()
+            await repeat("status_list_not_signed", self.refresh, pause=pause)
+        await repeat("status_list_not_followed", self._follow_status_list)
+
+    async def _follow_status_list(self) -> None:
+        operator = self._directory.trust.operator_id
+        async with aclosing(self._peers.watch_status_list(operator)) as lists:
+            async for envelope in lists:
+                await self.accept_status_list(envelope)
 
     # Credentials
 
