@@ -99,6 +99,8 @@ class ComputeRelay:
         except ContractsError as error:
             raise NodeError.from_reason(error) from error
         provider = await self._ledger.read(lambda c: self._provider(c, asked))
+        # A holder that is no member any more gets no request, and its word isn't taken.
+        self._members.require_known(provider, self._clock.now())
 
         def command(tx: Transaction) -> None:
             stored = find_relayed(tx.connection, asked.id)
@@ -133,36 +135,46 @@ class ComputeRelay:
                 result are not what they must be, and then nothing is handed on.
         """
         relayed = await self._relayed(user_id, request_id)
-        receipt_bytes = b""
-        chunks: list[bytes] = []
-        hasher = sha256()
-        length = 0
+        self._members.require_known(relayed.provider, self._clock.now())
         try:
-            async for part in self._peers.fetch_result(relayed.provider, request_id):
-                if part.receipt:
-                    receipt_bytes = part.receipt
-                    continue
-                length += len(part.arrow_ipc)
-                if length > MAX_RESULT_BYTES:
-                    raise NodeError("PROOF_INVALID", "The holder's result is larger than 1 GiB.")
-                chunks.append(part.arrow_ipc)
-                hasher.update(part.arrow_ipc)
+            receipt, chunks, result_digest = await self._collect(relayed)
         except NodeError as refusal:
             if "decision" in refusal.metadata:
                 # It was decided, and perhaps debited: the user is to see the contract as it is.
-                with suppress(NodeError):
-                    await self._contracts.refresh(relayed.contract_id)
+                await self._refresh(relayed)
             raise
-        self._check(relayed, receipt_bytes, f"sha256:{hasher.hexdigest()}")
+        self._check(relayed, receipt, result_digest)
         if relayed.receipt_index is None:
-            await self._ledger.commit(lambda tx: self._record_receipt(tx, relayed, receipt_bytes))
-        await self._contracts.refresh(relayed.contract_id)
+            await self._ledger.commit(lambda tx: self._record_receipt(tx, relayed, receipt))
+        await self._refresh(relayed)
         credential = self._members.require_known(
             relayed.provider, self._clock.now()
         ).envelope.to_bytes()
-        yield Proof(receipt_bytes, credential)
+        yield Proof(receipt, credential)
         for chunk in chunks:
             yield chunk
+
+    async def _collect(self, relayed: Relayed) -> tuple[bytes, list[bytes], str]:
+        """Receives everything before anything is handed on; nothing of it is checked."""
+        receipt = b""
+        chunks: list[bytes] = []
+        hasher = sha256()
+        length = 0
+        async for part in self._peers.fetch_result(relayed.provider, relayed.request_id):
+            if part.receipt:
+                receipt = part.receipt
+                continue
+            length += len(part.arrow_ipc)
+            if length > MAX_RESULT_BYTES:
+                raise NodeError("PROOF_INVALID", "The holder's result is larger than 1 GiB.")
+            chunks.append(part.arrow_ipc)
+            hasher.update(part.arrow_ipc)
+        return receipt, chunks, f"sha256:{hasher.hexdigest()}"
+
+    async def _refresh(self, relayed: Relayed) -> None:
+        """Fetches the contract's news; the stream brings them anyway if this fails."""
+        with suppress(NodeError):
+            await self._contracts.refresh(relayed.contract_id)
 
     async def cancel(self, user_id: str, request_id: str) -> None:
         """Asks the holder to end a computation."""

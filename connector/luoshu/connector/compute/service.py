@@ -273,10 +273,13 @@ class ComputeService:
                 exc_info=error,
             )
         finally:
-            if running.error is not None:
-                await self._give_up(key, running, reason)
-            del self._running[key]
-            running.enter(Phase.ENDED)
+            try:
+                if running.error is not None:
+                    await self._give_up(key, running, reason)
+            finally:
+                # Whatever else breaks: somebody may wait for this.
+                del self._running[key]
+                running.enter(Phase.ENDED)
 
     async def _admit(self, asked: AuthenticRequest) -> tuple[ContractState, PreparedProduct] | None:
         """Finds contract and product of a request that policy doesn't refuse from the start.
