@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from sandbox_world import write_product
 
 from luoshu.sandbox.isolation.bwrap import BwrapIsolation
+from luoshu.sandbox.isolation.launcher import _describe
 from luoshu.sandbox.isolation.port import IsolationConfig
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.run import ReleaseRules, Sandbox
@@ -58,3 +63,34 @@ async def test_cancelling_while_workers_start_leaves_nothing(
             break
         await asyncio.sleep(0.05)
     assert held() == before
+
+
+STARVED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (56, 56))
+resource.setrlimit(resource.RLIMIT_FSIZE, (32 << 20, 32 << 20))
+from luoshu.sandbox.dry_run import dry_run
+(answer,) = dry_run([sys.argv[1]], ["SELECT count(*) FROM visits"])
+print(answer["status"], answer["rows"])
+"""
+
+
+def test_host_that_allows_less_than_a_worker_may_use(tmp_path: Path) -> None:
+    # A plain user can't raise a hard limit: asking for more than it failed every worker.
+    run = subprocess.run(
+        [sys.executable, "-c", STARVED, str(write_product(tmp_path))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert run.stdout == "released [[600]]\n", run.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(9, "signal SIGKILL"), (signal.SIGRTMIN + 3, "signal 37"), (3 << 8, "exit 3")],
+)
+def test_end_of_a_worker_is_described_whatever_it_is(status: int, said: str) -> None:
+    # An unnamed signal would have ended the launcher, and with it every worker.
+    assert _describe(status) == said

@@ -115,7 +115,10 @@ def _become_worker(argv: list[str], limits: dict[str, int], descriptors: list[in
             os.dup2(descriptor, target)
         os.closerange(3, 4096)
         for name, value in limits.items():
-            resource.setrlimit(LIMITS[name], (value, value))
+            _, hard = resource.getrlimit(LIMITS[name])
+            # Where the host allows less, its limit holds: a plain user can't raise it.
+            least = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(LIMITS[name], (least, least))
         os.chdir("/")
         os.execve(argv[0], argv, {})  # noqa: S606 - no shell is wanted
     except BaseException as error:  # noqa: BLE001 - nothing may return into the launcher's loop
@@ -125,7 +128,9 @@ def _become_worker(argv: list[str], limits: dict[str, int], descriptors: list[in
 
 def _describe(status: int) -> str:
     if os.WIFSIGNALED(status):
-        return f"signal {signal.Signals(os.WTERMSIG(status)).name}"
+        number = os.WTERMSIG(status)
+        known = number in set(signal.Signals)  # most real-time signals have no name
+        return f"signal {signal.Signals(number).name if known else number}"
     return f"exit {os.waitstatus_to_exitcode(status)}"
 
 
