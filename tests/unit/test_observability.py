@@ -1,5 +1,6 @@
 """The operational log and spans: names, listed fields, plain values, and never a row value."""
 
+import errno
 import io
 import json
 import logging
@@ -20,6 +21,7 @@ from luoshu.connector.observability import (
     configure_logging,
     dropped_fields,
     get_logger,
+    lost_lines,
     reset_logging,
     span,
 )
@@ -262,3 +264,18 @@ def test_a_failed_span_shows_no_text(
 def test_without_an_exporter_spans_cost_nothing_and_work() -> None:
     with span("compute.run") as current:
         assert not current.is_recording()
+
+
+class Full(io.StringIO):
+    """A file on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_costs_lines_only() -> None:
+    """A full disk must not end the thread that had something to say about it."""
+    configure_logging(stream=Full())
+    get_logger().error("log_unavailable", reason="LOG_UNAVAILABLE")
+    get_logger().error("log_unavailable", reason="LOG_UNAVAILABLE")
+    assert lost_lines() == 2

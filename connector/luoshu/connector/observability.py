@@ -110,16 +110,38 @@ class _LibraryHandler(logging.Handler):
         getattr(get_logger(), level)("library_message", **line)
 
 
+class _Sink:
+    """Where lines go. A full disk or a closed pipe costs lines, never the work they are about."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self.lost = 0
+
+    def write(self, text: str) -> None:
+        try:
+            # Standard error is looked up each time: whoever redirects it gets the log.
+            (self._stream or sys.stderr).write(text)
+        except (OSError, ValueError):
+            self.lost += 1
+
+    def flush(self) -> None:
+        try:
+            (self._stream or sys.stderr).flush()
+        except (OSError, ValueError):
+            self.lost += 1
+
+
 @dataclass(slots=True)
 class _Installed:
     """What this process's log consists of now."""
 
     gate: _Gate
+    sink: _Sink
     file: TextIO | None = None
     handler: _LibraryHandler | None = None
 
 
-_installed = _Installed(_Gate(strict=True))
+_installed = _Installed(_Gate(strict=True), _Sink(None))
 
 
 def configure_logging(
@@ -175,6 +197,7 @@ def _install(
     gate: _Gate, renderer: structlog.typing.Processor, level: str, stream: TextIO | None
 ) -> None:
     _installed.gate = gate
+    _installed.sink = sink = _Sink(stream)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -186,8 +209,7 @@ def _install(
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        # Standard error is looked up for each logger: whoever redirects it gets the log.
-        logger_factory=lambda *_: structlog.WriteLogger(stream or sys.stderr),
+        logger_factory=lambda *_: structlog.WriteLogger(sink),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
 
@@ -201,6 +223,11 @@ def get_logger() -> Logger:
 def dropped_fields() -> int:
     """Returns how many fields were dropped since the log was configured."""
     return _installed.gate.dropped
+
+
+def lost_lines() -> int:
+    """Returns how many lines couldn't be written since the log was configured."""
+    return _installed.sink.lost
 
 
 def describe(error: BaseException) -> tuple[str, str]:
