@@ -64,7 +64,7 @@ test: $(VENV)/.dev ## every test that needs no root, Docker, Go or OPA
 # --- more tests ------------------------------------------------------------------------------
 
 .PHONY: test-system
-test-system: $(VENV)/.dev ## tests that need git, root, Docker or OPA; installs none of them
+test-system: $(VENV)/.dev ## tests of whole spaces, and that need git, root, Docker or OPA
 	@OPA="$(OPA)" $(BIN)/python -m pytest -m "system and not slow" $(TEST_ARGS)
 
 .PHONY: test-slow

@@ -31,6 +31,8 @@ from luoshu.sdk import connect
 from luoshu.sdk.computation import Computation
 from luoshu.sdk.errors import FailedError, LuoshuError, UnavailableError
 
+pytestmark = pytest.mark.system
+
 SUPPORT = Path(__file__).parent.parent / "support"
 PLANS = [
     NodePlan.of("operator", Role.OPERATOR),

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 LUNG = ROOT / "examples" / "luoshu" / "examples" / "lung"
 LUOSHU = Path(sys.executable).parent / "luoshu"
