@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -54,6 +55,8 @@ def run(
 ) -> None:
     """Run a query as a contract would: guard, isolation, release. Exit code 3 if denied."""
     statements = _statements(sql, sql_file)
+    # Stopped like this, a program leaves its files behind: here, copies of protected data.
+    signal.signal(signal.SIGTERM, _terminated)
     from luoshu.sandbox.dry_run import EXIT_CODES, FAILED, HistoryError, dry_run
     from luoshu.sandbox.errors import ProductFileError, SandboxError
 
@@ -85,11 +88,20 @@ def run(
         raise typer.Exit(worst)
 
 
+def _terminated(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def _statements(sql: str | None, sql_file: Path | None) -> Sequence[str]:
     if (sql is None) == (sql_file is None):
         raise UsageError("Give the statement by --sql or a file of statements by --sql-file.")
     if sql_file is not None:
-        lines = sql_file.read_text(encoding="utf-8").splitlines()
+        try:
+            # Lines end where other programs end them, not at any separator that Unicode has.
+            lines = sql_file.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise UsageError(f"{sql_file} can't be read: {why}.") from None
         return [line for line in lines if line.strip()]
     return [sys.stdin.read() if sql == "-" else str(sql)]
 
