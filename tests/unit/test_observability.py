@@ -279,3 +279,14 @@ def test_a_log_that_cannot_be_written_costs_lines_only() -> None:
     get_logger().error("log_unavailable", reason="LOG_UNAVAILABLE")
     get_logger().error("log_unavailable", reason="LOG_UNAVAILABLE")
     assert lost_lines() == 2
+
+
+@pytest.mark.parametrize("where", ["file", "stream"])
+def test_full_disk_is_no_failure_of_whoever_logs(where: str) -> None:
+    full = Path("/dev/full")
+    with io.TextIOWrapper(io.FileIO(full, "w"), line_buffering=True) as stream:
+        configure_logging(**{where: full if where == "file" else stream})  # type: ignore[arg-type]
+        for level in ("info", "warning", "error"):
+            getattr(get_logger(), level)("node_serves", participant="x")
+        logging.getLogger("some.library").warning("anything")
+        reset_logging()

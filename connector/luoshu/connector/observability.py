@@ -19,7 +19,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -131,6 +131,22 @@ class _Sink:
             self.lost += 1
 
 
+class _Writer(structlog.WriteLogger):
+    """Writes lines, and goes on without where they can't be written.
+
+    A disk that is full would else turn every note about it into a failure of its own, in the
+    middle of whatever was just being put right.
+    """
+
+    def msg(self, message: str) -> None:
+        """Writes one line."""
+        with suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = fatal = failure = err = error = critical = msg
+    exception = msg
+
+
 @dataclass(slots=True)
 class _Installed:
     """What this process's log consists of now."""
@@ -189,7 +205,8 @@ def reset_logging() -> None:
         _Gate(strict=True), structlog.processors.JSONRenderer(ensure_ascii=False), "info", None
     )
     if _installed.file is not None:
-        _installed.file.close()
+        with suppress(OSError):  # what a full disk didn't take
+            _installed.file.close()
         _installed.file = None
 
 

@@ -54,6 +54,10 @@ class Members(Protocol):
         """The credential of a member that may be trusted now."""
         ...
 
+    def refuse_revoked(self, participant_id: str, now: datetime) -> None:
+        """Raises ``CREDENTIAL_REVOKED`` for a member that was revoked."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Proof:
@@ -100,7 +104,7 @@ class ComputeRelay:
             raise NodeError.from_reason(error) from error
         provider = await self._ledger.read(lambda c: self._provider(c, asked))
         # A holder that is no member any more gets no request, and its word isn't taken.
-        self._members.require_known(provider, self._clock.now())
+        self._members.refuse_revoked(provider, self._clock.now())
 
         def command(tx: Transaction) -> None:
             stored = find_relayed(tx.connection, asked.id)
