@@ -19,6 +19,8 @@ from luoshu.examples.lung import demo
 from luoshu.examples.story import Story
 from luoshu.sdk.errors import DeniedError, FailedError
 
+pytestmark = pytest.mark.system
+
 STEPS = [
     "A space is created and four nodes join it",
     "Three products are published and found",
