@@ -131,22 +131,6 @@ class _Sink:
             self.lost += 1
 
 
-class _Writer(structlog.WriteLogger):
-    """Writes lines, and goes on without where they can't be written.
-
-    A disk that is full would else turn every note about it into a failure of its own, in the
-    middle of whatever was just being put right.
-    """
-
-    def msg(self, message: str) -> None:
-        """Writes one line."""
-        with suppress(OSError):
-            super().msg(message)
-
-    log = debug = info = warn = warning = fatal = failure = err = error = critical = msg
-    exception = msg
-
-
 @dataclass(slots=True)
 class _Installed:
     """What this process's log consists of now."""
