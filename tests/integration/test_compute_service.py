@@ -397,6 +397,30 @@ async def test_who_asks_is_checked_again_at_the_decision(world, late):
     assert await world.uses(state) == 0
 
 
+async def test_stale_status_list_stops_decisions(world):
+    """What a holder is left with when the operator is down for longer than the list's age."""
+    state = await world.contract()
+    world.clock.advance(timedelta(days=2))
+    with refused("STATUS_LIST_STALE"):
+        await world.submit(world.ask(state))
+    assert world.log() == []
+
+
+async def test_clock_set_back_stops_decisions(world):
+    state = await world.contract()
+    world.clock.advance(timedelta(seconds=30))
+    assert (await world.outcome(world.ask(state)))[1] == RELEASED
+    size = world.holder.ledger.size
+    world.clock.advance(timedelta(seconds=-1))
+    request = world.ask(state)
+    with refused("CLOCK_BEHIND_LOG"):
+        await world.outcome(request)
+    assert world.holder.ledger.size == size
+    assert await world.uses(state) == 1
+    world.clock.advance(timedelta(seconds=1))
+    assert (await world.outcome(request))[1] == RELEASED
+
+
 # Refused by the guard
 
 
