@@ -112,7 +112,7 @@ async def test_neither_the_person_nor_what_was_withheld_is_in_the_entries(world)
     state = await world.contract()
     await world.outcome(world.ask(state))
     text = str(world.log("decision", "release"))
-    assert "ada" not in text
+    assert ":user:ada" not in text
     assert "withheld" not in text
     (release,) = world.log("release")
     assert release["rows"] == len(RELEASED)
