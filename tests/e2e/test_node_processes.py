@@ -13,10 +13,9 @@ import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
-from processes import LUOSHU, Watched, environment, luoshu, wait_until
+from processes import Watched, environment, luoshu, wait_until
 
 from luoshu.connector.errors import NodeError
 from luoshu.connector.node import DATABASE, serve
@@ -263,6 +262,18 @@ def test_killed_parent_takes_its_node_along(space):
     assert node.wait_gone(20) == []
 
 
+def test_holder_that_is_back_is_reached_at_once(space, north, contract):
+    """Failed attempts to connect don't keep later calls from trying."""
+    north.kill()
+    for _ in range(2):
+        with pytest.raises(UnavailableError) as caught:
+            contract.query(BY_SEX)
+        assert caught.value.reason == "PEER_UNREACHABLE"
+    north.spawn()
+    north.wait_ready()
+    assert contract.query(BY_SEX)
+
+
 # Killed in the middle
 
 
@@ -452,4 +463,3 @@ def test_revoked_analyst_is_refused_everywhere(space, analyst):
     with pytest.raises(LuoshuError) as caught:
         list(analyst.search("肺癌"))
     assert caught.value.reason == "CREDENTIAL_REVOKED"
-    assert uuid4() and LUOSHU

@@ -186,7 +186,12 @@ async def test_receipt_of_another_request_is_no_proof(world, relay, wire):
     state = await world.contract()
     first = await submit(relay, world.ask(state))
     kept = []
-    wire.tamper = lambda parts: kept.extend(parts) or parts
+
+    def keep(parts):
+        kept.extend(parts)
+        return parts
+
+    wire.tamper = keep
     await fetched(relay, first)
     second = await submit(relay, world.ask(state))
     wire.tamper = lambda _: kept

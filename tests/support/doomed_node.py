@@ -82,7 +82,7 @@ class DoomedFiles(OsFiles):
 
 def doom(plan: Plan) -> None:
     """Puts the plan into the places that write."""
-    ledger.OsFiles = lambda: DoomedFiles(plan)  # type: ignore[assignment,misc]
+    ledger.OsFiles = lambda: DoomedFiles(plan)  # type: ignore[attr-defined,assignment]
     open_store, save = Store.open, ResultStore.save
 
     def open_and_listen(*arguments: Any, **more: Any) -> Store:
@@ -95,7 +95,7 @@ def doom(plan: Plan) -> None:
         save(self, request_digest, result)
         plan.step("after result")
 
-    Store.open = open_and_listen  # type: ignore[method-assign,assignment]
+    Store.open = open_and_listen  # type: ignore[method-assign]
     ResultStore.save = save_in_steps  # type: ignore[method-assign]
 
 

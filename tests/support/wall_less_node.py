@@ -17,5 +17,5 @@ def without_wall(config: IsolationConfig) -> BwrapIsolation:
 
 
 if __name__ == "__main__":
-    run.BwrapIsolation = without_wall  # type: ignore[assignment,misc]
+    run.BwrapIsolation = without_wall  # type: ignore[attr-defined,assignment]
     main()

@@ -10,7 +10,7 @@ from luoshu.connector.compute.entries import Pseudonyms, Subject
 from luoshu.connector.compute.gatekeeping import refusal_of
 from luoshu.connector.compute.outcome import Refusal
 from luoshu.connector.errors import lookup
-from luoshu.contracts.canonical import canonicalize, digest
+from luoshu.contracts.canonical import JsonObject, canonicalize, digest
 from luoshu.contracts.contract import AgreementState
 from luoshu.policies import Decision, Reason
 
@@ -76,7 +76,7 @@ def test_pseudonym_is_stable_and_this_nodes_own():
 def test_entries_are_canonical_and_name_no_person():
     asked = request()
     subject = Subject(asked.id, digest(b"request"), ANALYST.id, Pseudonyms(bytes(32)).of(USER))
-    facts = {"now": "2026-03-01T08:00:00Z"}
+    facts: JsonObject = {"now": "2026-03-01T08:00:00Z"}
     made = [
         entries.allowed(subject, decision(), facts, digest(b"code")),
         entries.refused(

@@ -26,7 +26,7 @@ from luoshu.contracts.ids import dns_name
 MAX_MESSAGE_BYTES: Final = 8 << 20
 """Result pieces are a few MiB; anything beyond is refused."""
 
-RECONNECT_SECONDS: Final = 1.5
+RECONNECT_SECONDS: Final = 0.6
 """By then a channel tries to connect again: the longest backoff, with its jitter, is over."""
 
 _CANNOT_DIAL: Final = "This node can't dial anybody with its own TLS certificate"
@@ -89,7 +89,7 @@ def open_channel(identity: ClientIdentity, peer: str, endpoint: str) -> grpc.aio
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.min_reconnect_backoff_ms", 200),
-            ("grpc.max_reconnect_backoff_ms", 1_000),
+            ("grpc.max_reconnect_backoff_ms", 400),
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 1),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -83,6 +83,8 @@ def run_demo(*, keep: Path | None = None, console: Console | None = None) -> Sto
         except (LuoshuError, NodeError, LocalSpaceError) as error:
             # A step that was not as told ends the story, and is part of it.
             story.fact("the story goes on", False, str(error))
+            with suppress(LocalSpaceError):  # one that ended badly was told of
+                space.stop()
         story.summary()
         if keep is not None:
             _how_to_go_on(story, space)
