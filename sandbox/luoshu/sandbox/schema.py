@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Self
 
 _DECIMAL = re.compile(r"DECIMAL\(([1-9][0-9]?),([0-9][0-9]?)\)")
+_INTEGER = re.compile(r"-?[0-9]{1,100}")
 _SIMPLE = frozenset({"BOOLEAN", "BIGINT", "HUGEINT", "VARCHAR", "DATE", "TIMESTAMP", "DOUBLE"})
 MAX_NAME_BYTES = 1024
 MAX_COLUMNS = 1024
@@ -79,15 +80,36 @@ DOUBLE = ValueType("DOUBLE")
 
 @dataclass(frozen=True, slots=True)
 class ColumnSchema:
-    """One declared column of a prepared table."""
+    """One declared column of a prepared table.
+
+    Attributes:
+        name: As analysts write it.
+        type: As stored.
+        uses: What it is declared for; a column that is only a key to other tables has none.
+        bounds: Declared least and greatest value of a number, as integers at the type's scale
+            (19.90 in DECIMAL(8,2) is 1990), or None.
+        magnitude: Largest absolute value that can occur, at the type's scale; from the declared
+            bounds, else from the source's type; 0 for what is no number.
+        values: The declared domain as text, or None.
+    """
 
     name: str
     type: ValueType
     uses: frozenset[Use]
+    bounds: tuple[int, int] | None = None
+    magnitude: int = 0
+    values: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, object]:
         """The JSON form."""
-        return {"name": self.name, "type": str(self.type), "use": sorted(self.uses)}
+        return {
+            "name": self.name,
+            "type": str(self.type),
+            "use": sorted(self.uses),
+            "bounds": None if self.bounds is None else [str(bound) for bound in self.bounds],
+            "magnitude": str(self.magnitude),
+            "values": None if self.values is None else list(self.values),
+        }
 
     @classmethod
     def from_json(cls, value: object) -> Self:
@@ -96,15 +118,40 @@ class ColumnSchema:
         Raises:
             SchemaError: It doesn't have exactly this form.
         """
-        fields = exact_fields(value, "name", "type", "use")
-        uses = fields["use"]
+        fields = exact_fields(value, "name", "type", "use", "bounds", "magnitude", "values")
+        uses, bounds, values = fields["use"], fields["bounds"], fields["values"]
         if not isinstance(uses, list) or any(use not in set(Use) for use in uses):
             raise SchemaError("an unknown use")
+        if bounds is not None and (not isinstance(bounds, list) or len(bounds) != 2):
+            raise SchemaError("bounds must be two")
+        if values is not None and not (
+            isinstance(values, list) and all(isinstance(item, str) for item in values)
+        ):
+            raise SchemaError("values must be texts")
         return cls(
             checked_name(fields["name"]),
             ValueType.parse(fields["type"]),
             frozenset(Use(use) for use in uses),
+            None if bounds is None else (checked_integer(bounds[0]), checked_integer(bounds[1])),
+            checked_integer(fields["magnitude"]),
+            None if values is None else tuple(values),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class UnitKey:
+    """Columns whose values, taken together, belong to one unit each.
+
+    Two tables of one product whose keys have the same domain may be joined by equality of all
+    its columns: rows that meet belong to the same unit.
+
+    Attributes:
+        domain: What the values name, such as `orders(o_orderkey)`; unique within a product.
+        columns: The table's columns, in the domain's order.
+    """
+
+    domain: str
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +159,21 @@ class TableSchema:
     """One prepared table, as attached in a stage-1 worker.
 
     Attributes:
-        catalog: Name that the prepared file is attached under.
-        table: Name of the table, and how analysts call it.
-        unit: Column that holds dense unit ids (BIGINT, never NULL); the table's first.
+        catalog: Name that the prepared file is attached under: the product's id, `-` as `_`.
+        table: Name of the table in schema `main`, and how analysts call it.
+        unit: Column that holds unit ids (BIGINT, never NULL, from 0 and below 2^31); the table's
+            first. None for a public table.
         columns: The declared columns, in the table's order after `unit`.
+        domain: Whose ids `unit` holds: tables of the same domain protect the same people.
+        keys: Which columns determine the unit beside `unit` itself.
     """
 
     catalog: str
     table: str
-    unit: str
+    unit: str | None
     columns: tuple[ColumnSchema, ...]
+    domain: str = ""
+    keys: tuple[UnitKey, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """The JSON form."""
@@ -130,6 +182,8 @@ class TableSchema:
             "table": self.table,
             "unit": self.unit,
             "columns": [column.to_json() for column in self.columns],
+            "domain": self.domain,
+            "keys": [{"domain": key.domain, "columns": list(key.columns)} for key in self.keys],
         }
 
     @classmethod
@@ -139,90 +193,124 @@ class TableSchema:
         Raises:
             SchemaError: It doesn't have exactly this form.
         """
-        fields = exact_fields(value, "catalog", "table", "unit", "columns")
-        columns = fields["columns"]
+        fields = exact_fields(value, "catalog", "table", "unit", "columns", "domain", "keys")
+        columns, keys, domain = fields["columns"], fields["keys"], fields["domain"]
         if not isinstance(columns, list) or len(columns) > MAX_COLUMNS:
             raise SchemaError("columns must be a list")
+        if not isinstance(keys, list) or not isinstance(domain, str):
+            raise SchemaError("keys must be a list")
         return cls(
             checked_name(fields["catalog"]),
             checked_name(fields["table"]),
-            checked_name(fields["unit"]),
+            None if fields["unit"] is None else checked_name(fields["unit"]),
             tuple(ColumnSchema.from_json(column) for column in columns),
+            domain,
+            tuple(_unit_key(key) for key in keys),
         )
 
 
-class ComponentKind(StrEnum):
-    """What a component of a cell adds up."""
+def _unit_key(value: object) -> UnitKey:
+    fields = exact_fields(value, "domain", "columns")
+    columns = fields["columns"]
+    if not isinstance(columns, list) or not columns:
+        raise SchemaError("a key needs columns")
+    return UnitKey(checked_name(fields["domain"]), tuple(checked_name(name) for name in columns))
 
-    ROWS = "rows"
-    UNITS = "units"
-    COUNT = "count"
+
+class ComponentKind(StrEnum):
+    """What a component of a cell adds up over the units."""
+
     SUM = "sum"
+    """The sum of a monomial over a unit's rows; of the empty monomial: its number of rows."""
+    UNITS = "units"
+    """One for each unit with at least one row."""
+    SET = "set"
+    """Like UNITS, of a branch of a condition. Never released: a cell in which some, but too few
+    units are in the branch is withheld whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One value of a cell that the release rules decide on.
+    """One additive quantity of a cell, decided on by itself.
 
-    In a cell's row it takes two places: its value, then the number of distinct
-    units that contribute to it (a non-null, and for sums non-zero, amount).
+    Stage 1 yields for each cell and unit one integer for it (see `luoshu.sandbox.contributions`).
 
     Attributes:
-        kind: Rows, units, non-null values of a column, or the column's sum.
-        table: Whose rows.
-        column: The declared column for COUNT and SUM, otherwise "".
-        type: Type of the value.
+        kind: What is added up.
+        monomial: The factors, as sorted names of source columns, lower case; () counts rows. What
+            has the same monomial is compared by the differencing guard, whatever its filter.
+        scale: The value is the integer times 10^-scale.
+        bounds: Least and greatest value of the monomial in one row, from declared bounds, as
+            integers at `scale`; None without.
+        is_wide: Whether a unit's integer may need more than 63 bits.
+        rows: Index of the component that counts the rows that this one adds up; None if there
+            is none. A SUM with `bounds` always has one.
     """
 
     kind: ComponentKind
-    table: str
-    column: str
-    type: ValueType
+    monomial: tuple[str, ...] = ()
+    scale: int = 0
+    bounds: tuple[int, int] | None = None
+    is_wide: bool = False
+    rows: int | None = None
+
+    @property
+    def type(self) -> ValueType:
+        """Of the released value."""
+        if not self.monomial:
+            return BIGINT
+        return ValueType("DECIMAL", 38, self.scale) if self.scale else HUGEINT
+
+    def to_json(self) -> dict[str, object]:
+        """The JSON form."""
+        return {
+            "kind": str(self.kind),
+            "monomial": list(self.monomial),
+            "scale": self.scale,
+            "bounds": None if self.bounds is None else [str(bound) for bound in self.bounds],
+            "is_wide": self.is_wide,
+            "rows": self.rows,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class CellSchema:
-    """What stage 1 yields: a row per cell, keys first, then two places per component.
+    """What one cell query of stage 1 yields: for each cell its keys and components.
 
     Attributes:
-        tables: Protected tables that the cells come from.
+        tables: Protected tables that the cells come from, as `catalog.table`.
         keys: Type of each group key, in order.
         components: In order.
+        prefix: Number of leading keys that name a group of cells which are released together or
+            not at all (COUNT(DISTINCT column)); None where each cell stands alone.
+        key_columns: For each key the declared column that it is, as `catalog.table.column`, or ""
+            for a derived key.
     """
 
     tables: tuple[str, ...]
     keys: tuple[ValueType, ...]
     components: tuple[Component, ...]
+    prefix: int | None = None
+    key_columns: tuple[str, ...] = ()
 
     @property
-    def row_types(self) -> tuple[ValueType, ...]:
-        """Type of each place in a cell's row."""
-        types = list(self.keys)
-        for component in self.components:
-            types += [component.type, BIGINT]
-        return tuple(types)
+    def released(self) -> tuple[Component, ...]:
+        """The components whose values may come out."""
+        return tuple(c for c in self.components if c.kind is not ComponentKind.SET)
 
     @property
     def released_types(self) -> tuple[ValueType, ...]:
-        """Type of each place in a released cell's row: keys, then values without unit counts.
-
-        A count is BIGINT again, as analysts expect: DuckDB adds up counts as HUGEINT, but no
-        table has 2^63 rows.
-        """
-        return (
-            *self.keys,
-            *(c.type if c.kind is ComponentKind.SUM else BIGINT for c in self.components),
-        )
+        """Type of each place in a released cell's row: keys, then values."""
+        return (*self.keys, *(component.type for component in self.released))
 
     def to_json(self) -> dict[str, object]:
         """The JSON form."""
         return {
             "tables": list(self.tables),
             "keys": [str(key) for key in self.keys],
-            "components": [
-                {"kind": str(c.kind), "table": c.table, "column": c.column, "type": str(c.type)}
-                for c in self.components
-            ],
+            "components": [component.to_json() for component in self.components],
+            "prefix": self.prefix,
+            "key_columns": list(self.key_columns),
         }
 
     @classmethod
@@ -232,31 +320,50 @@ class CellSchema:
         Raises:
             SchemaError: It doesn't have exactly this form.
         """
-        fields = exact_fields(value, "tables", "keys", "components")
+        fields = exact_fields(value, "tables", "keys", "components", "prefix", "key_columns")
         tables, keys, components = fields["tables"], fields["keys"], fields["components"]
+        columns, prefix = fields["key_columns"], fields["prefix"]
         if not (
-            isinstance(tables, list) and isinstance(keys, list) and isinstance(components, list)
+            isinstance(tables, list)
+            and isinstance(keys, list)
+            and isinstance(components, list)
+            and isinstance(columns, list)
+            and all(isinstance(column, str) for column in columns)
         ):
             raise SchemaError("tables, keys and components must be lists")
         if len(keys) + len(components) > MAX_COLUMNS or not components:
             raise SchemaError("too many columns, or no component")
-        return cls(
+        if prefix is not None and not 0 <= checked_count(prefix) <= len(keys):
+            raise SchemaError("prefix must be a number of keys")
+        schema = cls(
             tuple(checked_name(table) for table in tables),
             tuple(ValueType.parse(key) for key in keys),
             tuple(_component(component) for component in components),
+            None if prefix is None else checked_count(prefix),
+            tuple(columns),
         )
+        if any(c.rows is not None and c.rows >= len(components) for c in schema.components):
+            raise SchemaError("rows must name a component")
+        return schema
 
 
 def _component(value: object) -> Component:
-    fields = exact_fields(value, "kind", "table", "column", "type")
-    kind, column = fields["kind"], fields["column"]
+    fields = exact_fields(value, "kind", "monomial", "scale", "bounds", "is_wide", "rows")
+    kind, monomial, bounds = fields["kind"], fields["monomial"], fields["bounds"]
+    is_wide, rows = fields["is_wide"], fields["rows"]
     if not isinstance(kind, str) or kind not in set(ComponentKind):
         raise SchemaError("an unknown component")
+    if not isinstance(monomial, list) or not isinstance(is_wide, bool):
+        raise SchemaError("a component of unknown form")
+    if bounds is not None and (not isinstance(bounds, list) or len(bounds) != 2):
+        raise SchemaError("bounds must be two")
     return Component(
         ComponentKind(kind),
-        checked_name(fields["table"]),
-        checked_name(column) if column else "",
-        ValueType.parse(fields["type"]),
+        tuple(checked_name(name) for name in monomial),
+        checked_count(fields["scale"]),
+        None if bounds is None else (checked_integer(bounds[0]), checked_integer(bounds[1])),
+        is_wide,
+        None if rows is None else checked_count(rows),
     )
 
 
@@ -288,3 +395,25 @@ def checked_name(value: object) -> str:
     if not isinstance(value, str) or not value or len(value.encode()) > MAX_NAME_BYTES:
         raise SchemaError("a name must be text of at most 1024 bytes")
     return value
+
+
+def checked_count(value: object) -> int:
+    """Returns a whole number that isn't negative.
+
+    Raises:
+        SchemaError: It isn't one.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise SchemaError("a count was expected")
+    return value
+
+
+def checked_integer(value: object) -> int:
+    """Returns the integer that a text of at most 100 characters holds.
+
+    Raises:
+        SchemaError: It isn't one.
+    """
+    if not isinstance(value, str) or not _INTEGER.fullmatch(value):
+        raise SchemaError("an integer as text was expected")
+    return int(value)
