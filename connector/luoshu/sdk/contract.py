@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -246,6 +246,7 @@ class Contract:
         not_after: dt.datetime | None = None,
         regions: Sequence[str] | None = None,
         min_units: int | None = None,
+        release: Mapping[str, object] | None = None,
         terms: Terms | None = None,
         reason: str = "",
     ) -> Contract:
@@ -254,7 +255,7 @@ class Contract:
         Raises:
             InvalidRequestError: No difference is named.
         """
-        wish = Wish(as_list(purpose), uses, not_before, not_after, regions, min_units)
+        wish = Wish(as_list(purpose), uses, not_before, not_after, regions, min_units, release)
         if terms is None:
             if wish.is_empty:
                 raise InvalidRequestError("Name the terms that should change.")

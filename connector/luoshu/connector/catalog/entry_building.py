@@ -7,7 +7,7 @@ the data: the grade that claims least, the security level that the classificatio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -105,7 +105,8 @@ def build_entry(
     title = declared.title
     heading = LocalizedText(title.en, title.zh) if title else LocalizedText(declared.id, "")
     described = declared.description
-    floor = prepared.release
+    floor = _floor(prepared)
+    offers = tuple(_completed(offer, floor) for offer in offers)
     classification = declared.classification
     try:
         entry = CatalogEntry(
@@ -137,8 +138,8 @@ def build_entry(
                 for column in prepared.columns
             ),
             privacy_unit=prepared.privacy_unit or None,
-            release=ReleaseTerms(ReleaseMode(floor.mode), floor.min_units),
-            offers=tuple(offers),
+            release=floor,
+            offers=offers,
             issued_at=to_milliseconds(now),
             valid_until=to_milliseconds(now + ENTRY_VALIDITY),
         )
@@ -146,7 +147,7 @@ def build_entry(
         return CatalogEntry.from_payload(entry.to_payload())
     except (ContractsError, ValueError) as error:
         detail = error.message if isinstance(error, ContractsError) else str(error)
-        if not all(offer.terms.stricter_or_equal(_floor(prepared)) for offer in offers):
+        if not all(offer.terms.stricter_or_equal(floor) for offer in offers):
             raise NodeError("TERMS_INVALID", f"{detail[:1].upper()}{detail[1:]}.") from error
         raise NodeError(
             "PRODUCT_FILE_INVALID", f"The product can't be published: {detail}."
@@ -155,6 +156,12 @@ def build_entry(
 
 def _floor(prepared: PreparedProduct) -> ReleaseTerms:
     return ReleaseTerms(ReleaseMode(prepared.release.mode), prepared.release.min_units)
+
+
+def _completed(offer: Offer, floor: ReleaseTerms) -> Offer:
+    """The offer, with what its release section leaves open as the product has it."""
+    release = offer.terms.release.completed_by(floor)
+    return replace(offer, terms=replace(offer.terms, release=release))
 
 
 def _offer(value: JsonValue) -> Offer:
