@@ -36,7 +36,15 @@ from luoshu.connector.membership.projection import MembershipProjection
 from luoshu.connector.membership.service import MembershipService
 from luoshu.connector.membership.status import StatusFile, StatusSigner
 from luoshu.connector.membership.users import UserDirectory
-from luoshu.connector.node import DATABASE, LOG, RESULTS, STATUS_LIST, NodeContext, program_version
+from luoshu.connector.node import (
+    DATABASE,
+    HISTORY,
+    LOG,
+    RESULTS,
+    STATUS_LIST,
+    NodeContext,
+    program_version,
+)
 from luoshu.connector.products import NodeProducts
 from luoshu.connector.rate_limit import RateLimiter
 from luoshu.connector.rpc.authorization import PEER_RULES, USER_RULES
@@ -191,6 +199,7 @@ async def assemble(context: NodeContext, stack: AsyncExitStack) -> Parts:
             products=shelf,
             sandbox=context.sandbox,
             results=ResultStore(context.directory / RESULTS),
+            history_directory=context.directory / HISTORY,
             pseudonyms=Pseudonyms(context.derive_key("pseudonyms")),
             clock=clock,
             concurrency=settings.sandbox.concurrency,
