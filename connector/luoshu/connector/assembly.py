@@ -19,7 +19,8 @@ from luoshu.connector.catalog.reader import CatalogReader
 from luoshu.connector.catalog.service import CatalogService
 from luoshu.connector.compute.entries import Pseudonyms
 from luoshu.connector.compute.gatekeeping import Gatekeeper
-from luoshu.connector.compute.projection import ComputeProjection
+from luoshu.connector.compute.history import ReleaseHistory
+from luoshu.connector.compute.projection import ComputeProjection, find_debits
 from luoshu.connector.compute.relay import ComputeRelay
 from luoshu.connector.compute.results import ResultStore
 from luoshu.connector.compute.service import ComputeService
@@ -199,7 +200,7 @@ async def assemble(context: NodeContext, stack: AsyncExitStack) -> Parts:
             products=shelf,
             sandbox=context.sandbox,
             results=ResultStore(context.directory / RESULTS),
-            history_directory=context.directory / HISTORY,
+            history=ReleaseHistory(context.directory / HISTORY, ledger, shelf.domain_secret),
             pseudonyms=Pseudonyms(context.derive_key("pseudonyms")),
             clock=clock,
             concurrency=settings.sandbox.concurrency,
@@ -216,7 +217,7 @@ async def assemble(context: NodeContext, stack: AsyncExitStack) -> Parts:
             membership, directory, version=program_version(), log_size=lambda: ledger.size
         ),
         node_catalog(products, reader),
-        node_contract(ContractService(ledger, directory, provider, consumer, me)),
+        node_contract(ContractService(ledger, directory, provider, consumer, me, find_debits)),
         node_compute(relay),
         node_log(log),
     ]

@@ -23,15 +23,22 @@ import asyncio
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from luoshu.connector.compute.tables import history
 from luoshu.connector.errors import NodeError
+from luoshu.connector.ledger import Ledger
 from luoshu.connector.observability import get_logger
 from luoshu.contracts.release_terms import ReleaseScope
+from luoshu.sandbox.history_port import HistoryUnavailableError, copy_durably
 
 __all__ = ["MAX_DELTA_BYTES", "Audience", "KeptFile", "ReleaseHistory", "ScopedHistory"]
 
@@ -39,11 +46,8 @@ MAX_DELTA_BYTES: Final = 4 << 30
 """Largest delta that is taken from a release worker."""
 
 _NAME = re.compile(r"([0-9]{8})\.([0-9a-f]{16})\.([0-9a-f]{16})\.hist")
-_PART: Final = ".part"
-_CHUNK: Final = 1 << 20
+_STALE: Final = ".*.part"
 _Result = TypeVar("_Result")
-JournaledFiles: TypeAlias = Callable[[str], Awaitable[Mapping[str, str]]]
-"""Name and digest of each file of a domain that the journal knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +103,19 @@ class DomainFiles:
 class ReleaseHistory:
     """All histories of a node. One instance a node; used from one event loop."""
 
-    def __init__(self, directory: Path, journaled: JournaledFiles) -> None:
+    def __init__(self, directory: Path, ledger: Ledger, secret: Callable[[str], bytes]) -> None:
         """Builds it.
 
         Args:
             directory: `<node>/history`.
-            journaled: Reads what the journal knows of a domain.
+            ledger: Its tables say which files the journal knows.
+            secret: Reads a domain's 32 bytes; may block.
         """
         self._root = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sync(directory.parent)
-        self._journaled = journaled
+        self._ledger = ledger
+        self.secret = secret
         self._locks: dict[str, asyncio.Lock] = {}
         self._seen: dict[Path, tuple[_Signature, str]] = {}
 
@@ -117,14 +123,14 @@ class ReleaseHistory:
         """The history that one computation for an audience is compared with."""
         return ScopedHistory(self, audience)
 
-    async def check(self, domains: tuple[str, ...]) -> tuple[str, ...]:
-        """Checks domains at start; says in the operational log what is wrong.
+    async def check(self) -> tuple[str, ...]:
+        """Checks every domain, at start; says in the operational log what is wrong.
 
         Returns:
             Those over which nothing is computed until their files are back.
         """
         damaged = []
-        for domain in domains:
+        for domain in await self._ledger.read(_domains):
             try:
                 await self.require_intact(domain)
             except NodeError as error:
@@ -138,7 +144,7 @@ class ReleaseHistory:
         Raises:
             NodeError: ``HISTORY_CORRUPT``.
         """
-        known = await self._journaled(domain)
+        known = await self._ledger.read(lambda connection: _files(connection, domain))
         found = await asyncio.to_thread(self._compare, domain, known)
         return DomainFiles(found, tuple(each for each in found if each.name not in known))
 
@@ -155,7 +161,7 @@ class ReleaseHistory:
         directory = self.path(domain)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            names = sorted(name for name in os.listdir(directory) if _NAME.fullmatch(name))
+            names = sorted(p.name for p in directory.iterdir() if _NAME.fullmatch(p.name))
             found = {name: self._digest(directory / name) for name in names}
         except OSError as error:
             raise _corrupt(directory, error.strerror or "can't be read") from error
@@ -187,7 +193,7 @@ class ScopedHistory:
         kept: The computation's own file, once it is durable.
     """
 
-    history: ReleaseHistory
+    of: ReleaseHistory
     audience: Audience
     files: DomainFiles = field(default_factory=DomainFiles)
     kept: KeptFile | None = None
@@ -195,7 +201,7 @@ class ScopedHistory:
     @property
     def directory(self) -> Path:
         """See `HistoryPort.directory`."""
-        directory = self.history.path(self.audience.domain)
+        directory = self.of.path(self.audience.domain)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return directory
 
@@ -206,61 +212,59 @@ class ScopedHistory:
 
     async def require_intact(self) -> None:
         """See `ReleaseHistory.require_intact`; before anything is decided."""
-        await self.history.require_intact(self.audience.domain)
+        await self.of.require_intact(self.audience.domain)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[ScopedTransaction]:
-        """See `HistoryPort.transaction`.
+    async def transaction(self, tables: Sequence[str]) -> AsyncIterator[ScopedTransaction]:
+        """See `HistoryPort.transaction`: all tables of one product are of one domain.
 
         Raises:
             NodeError: ``HISTORY_CORRUPT``.
         """
+        del tables
         domain = self.audience.domain
-        async with self.history.lock(domain):
-            self.files = await self.history.require_intact(domain)
-            yield ScopedTransaction(self)
+        async with self.of.lock(domain):
+            self.files = await self.of.require_intact(domain)
+            yield ScopedTransaction(self, await asyncio.to_thread(self.of.secret, domain))
 
 
 @dataclass(slots=True)
 class ScopedTransaction:
     """`luoshu.sandbox.history_port.HistoryTransaction`."""
 
-    of: ScopedHistory
+    scoped: ScopedHistory
+    secret: bytes = field(repr=False)
     names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        compares = self.of.audience.compares
-        self.names = tuple(each.name for each in self.of.files.all if compares(each.name))
+        compares = self.scoped.audience.compares
+        self.names = tuple(each.name for each in self.scoped.files.all if compares(each.name))
 
-    async def keep(self, delta: Path, digest: str) -> None:
-        """See `HistoryTransaction.keep`.
+    async def commit(self, path: Path, digest: str) -> None:
+        """See `HistoryTransaction.commit`.
 
         Raises:
-            NodeError: ``LOG_UNAVAILABLE``: the disk didn't take it; ``INTERNAL``: it isn't
-                what the release worker said that it wrote.
+            NodeError: ``LOG_UNAVAILABLE``: the disk didn't take it, or it isn't what the release
+                worker said that it wrote.
         """
         # A cancelled computation must not give the domain up while the file is being written.
-        self.of.kept = await _to_the_end(asyncio.to_thread(self._write, delta, digest))
+        self.scoped.kept = await _to_the_end(asyncio.to_thread(self._write, path, digest))
 
-    def _write(self, delta: Path, expected: str) -> KeptFile:
-        directory = self.of.directory
-        number = 1 + max((int(each.name[:8]) for each in self.of.files.all), default=-1)
-        target = directory / self.of.audience.file_name(number)
-        temporary = target.with_suffix(_PART)
+    def _write(self, delta: Path, digest: str) -> KeptFile:
+        directory = self.scoped.directory
+        number = 1 + max((int(each.name[:8]) for each in self.scoped.files.all), default=-1)
+        target = directory / self.scoped.audience.file_name(number)
         try:
-            for stale in directory.glob(f"*{_PART}"):  # of a node that was killed
+            for stale in directory.glob(_STALE):  # of a node that was killed
                 stale.unlink()
-            digest = _copy(delta, temporary)
-            if digest != expected:
-                raise NodeError("INTERNAL", private="a history delta isn't what was announced")
-            temporary.replace(target)
-            _sync(directory)
+            # A worker could have put a link there that points out of its directory.
+            found = delta.lstat()
+            if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_DELTA_BYTES:
+                raise HistoryUnavailableError("a history delta is no file, or too large")
+            copy_durably(delta, target, digest)
             _sync(directory.parent)  # the directory itself may be new
-        except OSError as error:
+        except (OSError, HistoryUnavailableError) as error:
             raise NodeError("LOG_UNAVAILABLE", private=f"history not stored: {error}") from error
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
         return KeptFile(target.name, digest)
 
 
@@ -289,22 +293,16 @@ async def _to_the_end(work: Awaitable[_Result]) -> _Result:
         raise
 
 
-def _copy(source: Path, target: Path) -> str:
-    """Copies a worker's file durably; returns the digest of what was written."""
-    # A worker could have put a link there that points out of its directory.
-    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    total, size = hashlib.sha256(), 0
-    with os.fdopen(descriptor, "rb") as reader, target.open("wb") as writer:
-        os.chmod(writer.fileno(), 0o600)
-        while chunk := reader.read(_CHUNK):
-            size += len(chunk)
-            if size > MAX_DELTA_BYTES:
-                raise NodeError("INTERNAL", private="a history delta is too large")
-            total.update(chunk)
-            writer.write(chunk)
-        writer.flush()
-        os.fsync(writer.fileno())
-    return f"sha256:{total.hexdigest()}"
+def _files(connection: Connection, domain: str) -> dict[str, str]:
+    """Digest of each file of a domain that the log knows, by name."""
+    rows = connection.execute(
+        sa.select(history.c.name, history.c.digest).where(history.c.domain == domain)
+    )
+    return {row.name: row.digest for row in rows}
+
+
+def _domains(connection: Connection) -> tuple[str, ...]:
+    return tuple(connection.scalars(sa.select(history.c.domain).distinct().order_by("domain")))
 
 
 def _sync(directory: Path) -> None:

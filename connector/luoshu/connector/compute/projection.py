@@ -199,19 +199,6 @@ def released_requests(connection: Connection) -> set[str]:
     return {row.request_digest for row in rows}
 
 
-def history_files(connection: Connection, domain: str) -> dict[str, str]:
-    """Digest of each file of a domain's release history that the log knows, by name."""
-    rows = connection.execute(
-        sa.select(history.c.name, history.c.digest).where(history.c.domain == domain)
-    )
-    return {row.name: row.digest for row in rows}
-
-
-def history_domains(connection: Connection) -> tuple[str, ...]:
-    """Privacy domains about which something was released, sorted."""
-    return tuple(connection.scalars(sa.select(history.c.domain).distinct().order_by("domain")))
-
-
 def find_debits(connection: Connection, contract_id: str) -> int:
     """How many computations were debited since the contract began or was resumed.
 

@@ -101,6 +101,7 @@ class Recorder:
         tx: Transaction,
         asked: AuthenticRequest,
         outcome: Outcome,
+        *,
         result_digest: str,
         history: ScopedHistory | None,
         debits: int,

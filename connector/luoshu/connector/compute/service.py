@@ -23,7 +23,6 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Final, NoReturn, Protocol
 
 from sqlalchemy import Connection
@@ -39,8 +38,6 @@ from luoshu.connector.compute.projection import (
 )
 from luoshu.connector.compute.projection import (
     find_computation,
-    history_domains,
-    history_files,
     released_requests,
     unfinished_computations,
 )
@@ -119,7 +116,7 @@ class ComputeService:
         products: ProductShelf,
         sandbox: SandboxPort,
         results: ResultStore,
-        history_directory: Path,
+        history: ReleaseHistory,
         pseudonyms: Pseudonyms,
         clock: Clock,
         concurrency: int,
@@ -129,9 +126,7 @@ class ComputeService:
         self._products = products
         self._sandbox = sandbox
         self._results = results
-        self._history = ReleaseHistory(
-            history_directory, lambda domain: ledger.read(partial(_files_of, domain))
-        )
+        self._history = history
         self._recorder = Recorder(node_id, gatekeeper, pseudonyms)
         self._clock = clock
         self._slots = asyncio.Semaphore(concurrency)
@@ -153,7 +148,7 @@ class ComputeService:
             await self._ledger.commit(partial(self._interrupted, one))
         released = await self._ledger.read(released_requests)
         await asyncio.to_thread(self._results.sweep, released)
-        await self._history.check(await self._ledger.read(history_domains))
+        await self._history.check()
         return len(unfinished)
 
     async def submit(self, caller: str, request: bytes, user_credential: bytes) -> str:
@@ -388,7 +383,12 @@ class ComputeService:
         await asyncio.to_thread(self._results.save, asked.digest, result)
         await self._ledger.commit(
             lambda tx: self._recorder.release(
-                tx, asked, outcome, digest(result), job.history, job.rules.debits
+                tx,
+                asked,
+                outcome,
+                result_digest=digest(result),
+                history=job.history,
+                debits=job.rules.debits,
             )
         )
         for phase, seconds in outcome.timings.items():
@@ -455,10 +455,6 @@ class _Job:
     product: PreparedProduct
     rules: ReleaseRules
     history: ScopedHistory | None
-
-
-def _files_of(domain: str, connection: Connection) -> dict[str, str]:
-    return history_files(connection, domain)
 
 
 def _check_same(request_digest: str, asked: AuthenticRequest) -> None:
