@@ -217,7 +217,11 @@ async def assemble(context: NodeContext, stack: AsyncExitStack) -> Parts:
             membership, directory, version=program_version(), log_size=lambda: ledger.size
         ),
         node_catalog(products, reader),
-        node_contract(ContractService(ledger, directory, provider, consumer, me, find_debits)),
+        node_contract(
+            ContractService(
+                ledger, directory, provider, consumer, participant_id=me, debits=find_debits
+            )
+        ),
         node_compute(relay),
         node_log(log),
     ]

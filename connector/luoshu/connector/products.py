@@ -21,6 +21,7 @@ from luoshu.sandbox.errors import SandboxError
 from luoshu.sandbox.isolation.port import Isolation
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.product_file import load_product_file
+from luoshu.sandbox.registry import UnitDomain
 
 PRODUCTS: Final = "products"
 PRODUCT_FILE: Final = "product.yaml"
@@ -36,6 +37,7 @@ class NodeProducts:
 
     def __init__(self, node_directory: Path) -> None:
         self._root = node_directory / PRODUCTS
+        self._units = node_directory / UNITS
 
     def local_ids(self) -> tuple[str, ...]:
         """Local ids of all prepared products, sorted."""
@@ -70,7 +72,28 @@ class NodeProducts:
         Raises:
             NodeError: NOT_FOUND or PRODUCT_FILE_INVALID.
         """
-        return self.load(parse_product_id(product_id).local_id).prepared
+        product = self.load(parse_product_id(product_id).local_id).prepared
+        if product.domain and self._domain(product.domain).id != product.registry:
+            raise NodeError(
+                "PRODUCT_FILE_INVALID",
+                "The product was prepared with another unit registry than the node's: prepare it "
+                "again.",
+            )
+        return product
+
+    def domain_secret(self, domain: str) -> bytes:
+        """The 32 secret bytes of a privacy domain: keys of jitter and fingerprints.
+
+        Raises:
+            NodeError: PRODUCT_FILE_INVALID: its unit registry is missing or damaged.
+        """
+        return self._domain(domain).secret
+
+    def _domain(self, name: str) -> UnitDomain:
+        try:
+            return UnitDomain.load(self._units, name)
+        except SandboxError as error:
+            raise NodeError("PRODUCT_FILE_INVALID", error.message) from error
 
 
 def prepare_on_node(

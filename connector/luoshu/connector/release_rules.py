@@ -6,7 +6,14 @@ been prepared again since, with a stricter floor; what is stricter counts, part 
 
 from __future__ import annotations
 
-from luoshu.contracts.release_terms import ReleaseMode, ReleaseTerms
+from dataclasses import replace
+
+from luoshu.contracts.release_terms import (
+    AGGREGATE_DEFAULTS,
+    ReleaseMode,
+    ReleaseScope,
+    ReleaseTerms,
+)
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.run import ReleaseRules
 
@@ -14,9 +21,19 @@ __all__ = ["effective_rules", "floor_of"]
 
 
 def floor_of(product: PreparedProduct) -> ReleaseTerms:
-    """The release floor of a prepared product, as terms."""
-    floor = product.release
-    return ReleaseTerms(ReleaseMode(floor.mode), floor.min_units)
+    """The release floor of a prepared product, as terms that leave open what is the default."""
+    floor, default = product.release, AGGREGATE_DEFAULTS
+    terms = ReleaseTerms(ReleaseMode(floor.mode), floor.min_units)
+    if terms.mode is not ReleaseMode.AGGREGATE:
+        return terms
+    scope = ReleaseScope(floor.scope)
+    return replace(
+        terms,
+        jitter=None if floor.jitter == default.jitter else floor.jitter,
+        dominance_ppm=None if floor.dominance_ppm == default.dominance_ppm else floor.dominance_ppm,
+        scope=None if scope is default.scope else scope,
+        debits=None if floor.debits == default.debits else floor.debits,
+    )
 
 
 def effective_rules(terms: ReleaseTerms, product: PreparedProduct) -> ReleaseRules:

@@ -331,10 +331,10 @@ class ComputeService:
     def _job(self, asked: AuthenticRequest, state: ContractState, product: PreparedProduct) -> _Job:
         rules = effective_rules(state.terms.release, product)
         history = None
-        if rules.mode == ReleaseMode.AGGREGATE:
+        if rules.mode == ReleaseMode.AGGREGATE and product.domain:
             history = self._history.of(
                 Audience(
-                    product.privacy_unit.lower(),
+                    product.domain,
                     asked.consumer.participant_id,
                     state.contract_id,
                     ReleaseScope(rules.scope),
@@ -448,7 +448,8 @@ class _Job:
         asked: The request.
         product: Its data.
         rules: The strictest of contract and product.
-        history: What its result is compared with; None if its mode compares nothing.
+        history: What its result is compared with; None if its mode compares nothing, or the
+            product is public.
     """
 
     asked: AuthenticRequest
