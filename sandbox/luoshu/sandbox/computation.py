@@ -34,6 +34,7 @@ from luoshu.sandbox.isolation.port import (
 )
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.schema import CellSchema, SchemaError, ValueType, checked_name, exact_fields
+from luoshu.sandbox.templates import BoundParameter
 
 _MAX_MESSAGE = 4096
 _MAX_COLUMNS = 4096
@@ -108,6 +109,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
     rules: ReleaseRules
     sql: str
     history: HistoryPort | None = None
+    parameters: Sequence[BoundParameter] = ()
     timings: dict[str, float] = field(default_factory=dict)
     _workers: dict[str, Worker] = field(default_factory=dict)
     _plan: VerifiedPlan | None = None
