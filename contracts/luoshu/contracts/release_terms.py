@@ -72,6 +72,15 @@ class AggregateRule:
             and self.debits <= floor.debits
         )
 
+    def strictest(self, other: AggregateRule) -> AggregateRule:
+        """Of each part the stricter one."""
+        return AggregateRule(
+            max(self.jitter, other.jitter),
+            min(self.dominance_ppm, other.dominance_ppm),
+            max(self.scope, other.scope, key=lambda scope: scope.strictness),
+            min(self.debits, other.debits),
+        )
+
 
 AGGREGATE_DEFAULTS: Final = AggregateRule(4, 850_000, ReleaseScope.PARTICIPANT, 16)
 _AGGREGATE_KEYS: Final = ("jitter", "dominance_ppm", "scope", "debits")

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from luoshu.connector.errors import NodeError
+from luoshu.connector.release_rules import floor_of
 from luoshu.contracts.canonical import JsonValue, parse_object
 from luoshu.contracts.errors import ContractsError
 from luoshu.contracts.ids import product_id
@@ -28,7 +29,7 @@ from luoshu.contracts.product import (
     PersonalInformation,
     QualityGrade,
 )
-from luoshu.contracts.release_terms import ReleaseMode, ReleaseTerms
+from luoshu.contracts.release_terms import ReleaseTerms
 from luoshu.contracts.times import to_milliseconds
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.product_file import ProductFile
@@ -105,7 +106,7 @@ def build_entry(
     title = declared.title
     heading = LocalizedText(title.en, title.zh) if title else LocalizedText(declared.id, "")
     described = declared.description
-    floor = _floor(prepared)
+    floor = floor_of(prepared)
     offers = tuple(_completed(offer, floor) for offer in offers)
     classification = declared.classification
     try:
@@ -152,10 +153,6 @@ def build_entry(
         raise NodeError(
             "PRODUCT_FILE_INVALID", f"The product can't be published: {detail}."
         ) from error
-
-
-def _floor(prepared: PreparedProduct) -> ReleaseTerms:
-    return ReleaseTerms(ReleaseMode(prepared.release.mode), prepared.release.min_units)
 
 
 def _completed(offer: Offer, floor: ReleaseTerms) -> Offer:
