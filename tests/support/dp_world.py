@@ -8,6 +8,7 @@ from decimal import Decimal
 import numpy as np
 
 from luoshu.sandbox import wire
+from luoshu.sandbox.contributions import LOW_BITS, LOW_MASK, Contributed, Contributions
 from luoshu.sandbox.release.dp import CellQueryResult
 from luoshu.sandbox.release.dp_budget import Guarantee, cost_of
 from luoshu.sandbox.release.dp_plan import DpRules, has_unknown_keys
@@ -40,18 +41,21 @@ def rules(
 
 
 def result(of: CellSchema, keys: Sequence[wire.Row], *rows: tuple[int, ...]) -> CellQueryResult:
-    """Rows of cell, unit, then one integer per component."""
-    table = np.array(rows, dtype=np.int64).reshape(len(rows), 2 + len(of.components))
-    columns = []
-    for place, component in enumerate(of.components):
-        values = table[:, 2 + place].copy()
-        if component.is_wide:
-            columns.append((values >> 62, values & (2**62 - 1)))
-        else:
-            columns.append(values)
-    return CellQueryResult(
-        of, keys, table[:, 0].astype(np.int32), table[:, 1].astype(np.int32), columns
+    """Rows of cell, unit, then one integer per component; in any order."""
+    table = np.array(sorted(rows), dtype=np.int64).reshape(len(rows), 2 + len(of.components))
+    values = [table[:, 2 + place].copy() for place in range(len(of.components))]
+    found = Contributions(
+        len(keys),
+        table[:, 0].astype(np.int32),
+        table[:, 1].astype(np.int32),
+        tuple(
+            Contributed(column >> LOW_BITS, column & LOW_MASK)
+            if component.is_wide
+            else Contributed(column)
+            for component, column in zip(of.components, values, strict=True)
+        ),
     )
+    return CellQueryResult(of, keys, found)
 
 
 def people(count: int, *values: int) -> list[tuple[int, ...]]:

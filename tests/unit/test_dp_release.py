@@ -11,6 +11,7 @@ import pytest
 from dp_audit import is_plausible
 from dp_world import AGE, AMOUNT, ROWS, UNITS, agreed, people, result, rules, schema
 
+from luoshu.sandbox.contributions import Contributed, Contributions, ContributionsError
 from luoshu.sandbox.release import dp_noise
 from luoshu.sandbox.release.dp import CellQueryResult, release
 from luoshu.sandbox.release.dp_bounding import clamp, exact_sums, keep_cells
@@ -23,7 +24,6 @@ from luoshu.sandbox.schema import (
     CellSchema,
     Component,
     ComponentKind,
-    SchemaError,
 )
 
 LOUD = agreed("100")
@@ -79,8 +79,9 @@ def test_counts_sums_and_units_are_exact_before_noise() -> None:
 
 
 def test_clamping_is_per_unit_and_cell() -> None:
-    assert clamp(np.array([-9, 3, 2**62]), 0, 4).tolist() == [0, 3, 4]
-    assert clamp(np.array([-(2**63), 2**63 - 1]), -(2**90), 2**90).tolist() == [
+    assert clamp(Contributed(np.array([-9, 3, 2**62])), 0, 4).hi.tolist() == [0, 3, 4]
+    least_and_greatest = Contributed(np.array([-(2**63), 2**63 - 1]))
+    assert clamp(least_and_greatest, -(2**90), 2**90).hi.tolist() == [
         -(2**63),
         2**63 - 1,
     ]
@@ -102,7 +103,7 @@ def test_wide_integers_are_clamped_and_summed_exactly(low: int, high: int) -> No
         -(2**124),
         2**70 + 4,
     ]
-    wide = (
+    wide = Contributed(
         np.array([value >> 62 for value in values]),
         np.array([value & (2**62 - 1) for value in values]),
     )
@@ -115,8 +116,9 @@ def test_wide_integers_are_clamped_and_summed_exactly(low: int, high: int) -> No
 def test_sums_beyond_64_bits_are_exact() -> None:
     most = 2**63 - 1
     column = np.full(1000, most)
-    assert exact_sums(np.zeros(1000, dtype=np.int32), column, 2) == [1000 * most, 0]
-    assert exact_sums(np.zeros(1000, dtype=np.int32), -column - 1, 1) == [-1000 * 2**63]
+    cells = np.zeros(1000, dtype=np.int32)
+    assert exact_sums(cells, Contributed(column), 2) == [1000 * most, 0]
+    assert exact_sums(cells, Contributed(-column - 1), 1) == [-1000 * 2**63]
 
 
 def name(cell: int) -> bytes:
@@ -239,11 +241,9 @@ def test_large_values_fit_their_type() -> None:
     greatest = 10**37
     huge = Component(ComponentKind.SUM, ("x",), 10, (-greatest, greatest), True, 0)
     query = schema(huge)
-    column = (np.full(90, greatest >> 62), np.full(90, greatest & (2**62 - 1)))
-    contributions = CellQueryResult(
-        query, [()], np.zeros(90, np.int32), np.arange(90, dtype=np.int32), [column]
-    )
-    ((row,),) = release([contributions], rules(agreed("1")))
+    column = Contributed(np.full(90, greatest >> 62), np.full(90, greatest & (2**62 - 1)))
+    found = Contributions(1, np.zeros(90, np.int32), np.arange(90, dtype=np.int32), (column,))
+    ((row,),) = release([CellQueryResult(query, [()], found)], rules(agreed("1")))
     assert isinstance(row[0], Decimal)
     assert len(row[0].as_tuple().digits) <= 38
 
@@ -301,5 +301,5 @@ def test_thresholds_rise_as_delta_falls() -> None:
     ],
 )
 def test_contributions_that_break_their_promise_are_refused(rows: list[tuple[int, ...]]) -> None:
-    with pytest.raises(SchemaError):
+    with pytest.raises(ContributionsError):
         release([result(schema(ROWS), [()], *rows)], rules(LOUD))

@@ -25,36 +25,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from itertools import product
-from typing import Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Final
 
 from luoshu.sandbox import wire
+from luoshu.sandbox.arrays import np
+from luoshu.sandbox.contributions import Contributed, Contributions, check
 from luoshu.sandbox.release import dp_bounding, dp_noise
-from luoshu.sandbox.release.dp_bounding import Column, Indices
 from luoshu.sandbox.release.dp_plan import CellPlan, DpRules, NoisyComponent, plan_release
 from luoshu.sandbox.schema import CellSchema, ComponentKind, SchemaError
+
+if TYPE_CHECKING:
+    from luoshu.sandbox.release.dp_bounding import Indices
 
 _MOST: Final = 10**38 - 1
 _EXACT: Final = Context(prec=60)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CellQueryResult:
     """What stage 1 yielded for one cell query.
 
     Attributes:
         schema: Of its cells.
         keys: Each cell's keys, by cell number.
-        cells, units: Cell and unit of each contribution; no pair occurs twice.
-        columns: For each component of the schema the contributions' integers.
+        found: Contributions to its cells.
     """
 
     schema: CellSchema
     keys: Sequence[wire.Row]
-    cells: Indices
-    units: Indices
-    columns: Sequence[Column]
+    found: Contributions
 
 
 def release(results: Sequence[CellQueryResult], rules: DpRules) -> list[list[wire.Row]]:
@@ -85,7 +84,7 @@ def release(results: Sequence[CellQueryResult], rules: DpRules) -> list[list[wir
 def _release_one(result: CellQueryResult, plan: CellPlan, key: bytes) -> list[wire.Row]:
     _check(result)
     keys: Sequence[wire.Row] = result.keys
-    cells = np.asarray(result.cells, dtype=np.int64)
+    cells = result.found.cell.astype(np.int64)
     if plan.domains is not None:
         # Cell numbers become places in the product of the domains; -1 is outside of it.
         keys = list(product(*plan.domains))
@@ -104,7 +103,7 @@ def _release_one(result: CellQueryResult, plan: CellPlan, key: bytes) -> list[wi
     kept = rows[
         dp_bounding.keep_cells(
             cells[rows],
-            result.units[rows],
+            result.found.unit[rows],
             lambda cell: _name(keys[cell]),
             plan.components[0].cells,
             key[:32],
@@ -145,35 +144,25 @@ def _noisy_rows(
 
 
 def _check(result: CellQueryResult) -> None:
-    rows = len(result.cells)
-    lengths = {len(result.units)}
-    for column in result.columns:
-        lengths.update(len(half) for half in (column if isinstance(column, tuple) else (column,)))
-    if lengths != {rows} or len(result.columns) != len(result.schema.components):
-        raise SchemaError("contributions of different lengths")
-    if rows and not 0 <= int(np.min(result.cells)) <= int(np.max(result.cells)) < len(result.keys):
-        raise SchemaError("a contribution to a cell that is not there")
-    pairs = np.asarray(result.cells, dtype=np.int64) << 32 | np.asarray(result.units)
-    pairs.sort()
-    if rows and (int(np.min(result.units)) < 0 or bool(np.any(pairs[1:] == pairs[:-1]))):
-        raise SchemaError("a unit contributes twice to a cell")
+    found = result.found
+    if found.cells != len(result.keys) or len(found.values) != len(result.schema.components):
+        raise SchemaError("contributions to other cells than there are")
+    check(found)
 
 
-def _column(result: CellQueryResult, component: NoisyComponent) -> Column:
+def _column(result: CellQueryResult, component: NoisyComponent) -> Contributed:
     if component.index is not None:
-        return result.columns[component.index]
+        return result.found.values[component.index]
     # Units that contribute anything: counted for the decision alone.
-    present = np.zeros(len(result.cells), dtype=np.bool_)
-    for one, column in zip(result.schema.components, result.columns, strict=True):
+    present = np.zeros(len(result.found.cell), dtype=np.bool_)
+    for one, column in zip(result.schema.components, result.found.values, strict=True):
         if one.kind is not ComponentKind.SET:
             present |= dp_bounding.is_nonzero(column)
-    return present.astype(np.int64)
+    return Contributed(present.astype(np.int64))
 
 
-def _rows(column: Column, rows: Indices) -> Column:
-    if isinstance(column, tuple):
-        return column[0][rows], column[1][rows]
-    return column[rows]
+def _rows(column: Contributed, rows: Indices) -> Contributed:
+    return Contributed(column.hi[rows], None if column.lo is None else column.lo[rows])
 
 
 def _name(keys: wire.Row) -> bytes:

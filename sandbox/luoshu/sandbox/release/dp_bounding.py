@@ -9,51 +9,47 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+from luoshu.sandbox.arrays import np
+from luoshu.sandbox.contributions import LOW_BITS, LOW_MASK, Contributed
 
-Integers: TypeAlias = "npt.NDArray[np.int64]"
-Indices: TypeAlias = "npt.NDArray[np.int64] | npt.NDArray[np.int32]"
-Mask: TypeAlias = "npt.NDArray[np.bool_]"
-Column: TypeAlias = "Integers | tuple[Integers, Integers]"
-"""A component's integers; a wide one's as (high, low), value = high * 2^62 + low."""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-WIDE_BITS: Final = 62
+    Integers: TypeAlias = NDArray[np.int64]
+    Indices: TypeAlias = NDArray[np.int64] | NDArray[np.int32]
+    Mask: TypeAlias = NDArray[np.bool_]
+
 KEY_BYTES: Final = 32
 _HALF_BITS: Final = 31
 _LEAST, _GREATEST = -(2**63), 2**63 - 1
 
 
-def clamp(column: Column, low: int, high: int) -> Column:
+def clamp(column: Contributed, low: int, high: int) -> Contributed:
     """Each integer, moved into [low, high]; 0 is within."""
-    if isinstance(column, tuple):
-        return _clamp_wide(*column, low, high)
-    return np.clip(column, max(low, _LEAST), min(high, _GREATEST))
-
-
-def _clamp_wide(upper: Integers, lower: Integers, low: int, high: int) -> Column:
+    if column.lo is None:
+        return Contributed(np.clip(column.hi, max(low, _LEAST), min(high, _GREATEST)))
+    upper, lower = column.hi, column.lo
     low_upper, low_lower = _halves(low)
     high_upper, high_lower = _halves(high)
     below = (upper < low_upper) | ((upper == low_upper) & (lower < low_lower))
     above = (upper > high_upper) | ((upper == high_upper) & (lower > high_lower))
     upper = np.where(below, low_upper, np.where(above, high_upper, upper))
     lower = np.where(below, low_lower, np.where(above, high_lower, lower))
-    return upper, lower
+    return Contributed(upper, lower)
 
 
 def _halves(value: int) -> tuple[int, int]:
     """`value` as wide integers have it; one that is out of their range becomes the furthest."""
-    upper = max(_LEAST, min(_GREATEST, value >> WIDE_BITS))
-    return upper, value & (2**WIDE_BITS - 1) if upper == value >> WIDE_BITS else 0
+    upper = max(_LEAST, min(_GREATEST, value >> LOW_BITS))
+    return upper, value & LOW_MASK if upper == value >> LOW_BITS else 0
 
 
-def is_nonzero(column: Column) -> Mask:
+def is_nonzero(column: Contributed) -> Mask:
     """Where a contribution isn't 0."""
-    if isinstance(column, tuple):
-        return np.not_equal(column[0], 0) | np.not_equal(column[1], 0)
-    return np.not_equal(column, 0)
+    upper = np.not_equal(column.hi, 0)
+    return upper if column.lo is None else upper | np.not_equal(column.lo, 0)
 
 
 def keep_cells(
@@ -104,7 +100,7 @@ def keep_cells(
     return kept
 
 
-def exact_sums(cells: Indices, column: Column, count: int) -> list[int]:
+def exact_sums(cells: Indices, column: Contributed, count: int) -> list[int]:
     """The exact sum of each cell, from rows of up to 2^31 units.
 
     Args:
@@ -112,16 +108,18 @@ def exact_sums(cells: Indices, column: Column, count: int) -> list[int]:
         column: Each row's integer.
         count: Number of cells.
     """
-    if isinstance(column, tuple):
-        upper, lower = (exact_sums(cells, half, count) for half in column)
-        return [(high << WIDE_BITS) + low for high, low in zip(upper, lower, strict=True)]
+    sums = _exact_sums(cells, column.hi, count)
+    if column.lo is None:
+        return sums
+    lower = _exact_sums(cells, column.lo, count)
+    return [(high << LOW_BITS) + low for high, low in zip(sums, lower, strict=True)]
+
+
+def _exact_sums(cells: Indices, values: Integers, count: int) -> list[int]:
     # 2^31 integers of 63 bits don't fit into 64: their halves do.
-    upper_sums = _sums(cells, column >> _HALF_BITS, count)
-    lower_sums = _sums(cells, column & (2**_HALF_BITS - 1), count)
-    return [
-        (upper << _HALF_BITS) + lower
-        for upper, lower in zip(upper_sums.tolist(), lower_sums.tolist(), strict=True)
-    ]
+    upper = _sums(cells, values >> _HALF_BITS, count).tolist()
+    lower = _sums(cells, values & (2**_HALF_BITS - 1), count).tolist()
+    return [(high << _HALF_BITS) + low for high, low in zip(upper, lower, strict=True)]
 
 
 def _sums(cells: Indices, values: Integers, count: int) -> Integers:
