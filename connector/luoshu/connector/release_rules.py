@@ -6,8 +6,13 @@ been prepared again since, with a stricter floor; what is stricter counts, part 
 
 from __future__ import annotations
 
+from decimal import Decimal
+
+from luoshu.contracts.dp_terms import DpTerms, PrivacyBound
 from luoshu.contracts.release_terms import ReleaseMode, ReleaseTerms
+from luoshu.sandbox.dp_agreement import DpLimits
 from luoshu.sandbox.prepared import PreparedProduct
+from luoshu.sandbox.release.dp_budget import Guarantee
 from luoshu.sandbox.run import ReleaseRules
 
 __all__ = ["effective_rules", "floor_of"]
@@ -16,7 +21,15 @@ __all__ = ["effective_rules", "floor_of"]
 def floor_of(product: PreparedProduct) -> ReleaseTerms:
     """The release floor of a prepared product, as terms."""
     floor = product.release
-    return ReleaseTerms(ReleaseMode(floor.mode), floor.min_units)
+    mode = ReleaseMode(floor.mode)
+    if mode is not ReleaseMode.DP:
+        return ReleaseTerms(mode, floor.min_units)
+    computation = PrivacyBound(Decimal(floor.epsilon), Decimal(floor.delta))
+    return ReleaseTerms(
+        mode,
+        1,
+        dp=DpTerms(computation, None, floor.cells_per_unit, floor.rows_per_cell),
+    )
 
 
 def effective_rules(terms: ReleaseTerms, product: PreparedProduct) -> ReleaseRules:
@@ -35,4 +48,16 @@ def effective_rules(terms: ReleaseTerms, product: PreparedProduct) -> ReleaseRul
         dominance_ppm=rule.dominance_ppm,
         scope=rule.scope.value,
         debits=rule.debits,
+        dp=_dp_limits(terms.completed_by(floor), floor),
+    )
+
+
+def _dp_limits(terms: ReleaseTerms, floor: ReleaseTerms) -> DpLimits | None:
+    if terms.dp is None:
+        return None
+    dp = terms.dp if floor.dp is None else terms.dp.strictest(floor.dp)
+    return DpLimits(
+        Guarantee.of(dp.computation.epsilon, dp.computation.delta),
+        dp.cells_per_unit,
+        dp.rows_per_cell,
     )

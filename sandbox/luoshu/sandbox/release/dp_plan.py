@@ -20,7 +20,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Final
+from typing import Final, TypeAlias
 
 from luoshu.sandbox import wire
 from luoshu.sandbox.release.dp_budget import (
@@ -46,6 +46,9 @@ MAX_CONTRIBUTION: Final = 1_000_000
 
 _REACH_BITS: Final = 31
 
+KeyDomain: TypeAlias = "tuple[str | bool | None, ...]"
+"""All values of a key that come out, in wire form; rows with others are left out."""
+
 
 class PlanError(ValueError):
     """What can't be released with differential privacy; says what to ask or declare instead."""
@@ -66,7 +69,7 @@ class DpRules:
     cost: PrivacyCost
     cells_per_unit: int
     rows_per_cell: int
-    domains: tuple[tuple[tuple[str | bool, ...] | None, ...], ...]
+    domains: tuple[tuple[KeyDomain | None, ...], ...]
 
     def to_json(self) -> dict[str, object]:
         """The JSON form, as the release worker gets it."""
@@ -106,17 +109,17 @@ def _limit(value: object) -> int:
     return limit
 
 
-def _key_domains(keys: object) -> tuple[tuple[str | bool, ...] | None, ...]:
+def _key_domains(keys: object) -> tuple[KeyDomain | None, ...]:
     if not isinstance(keys, list):
         raise SchemaError("domains must be lists")
     return tuple(None if values is None else _domain(values) for values in keys)
 
 
-def _domain(values: object) -> tuple[str | bool, ...]:
+def _domain(values: object) -> KeyDomain:
     if not isinstance(values, list) or not values:
         raise SchemaError("a domain must be a list of values")
-    if not all(isinstance(value, str | bool) for value in values):
-        raise SchemaError("a domain holds texts, true and false")
+    if not all(value is None or isinstance(value, str | bool) for value in values):
+        raise SchemaError("a domain holds texts, true, false and null")
     if len(set(values)) != len(values):
         raise SchemaError("a domain names a value twice")
     return tuple(values)
@@ -251,7 +254,7 @@ def _deciding(schema: CellSchema) -> int:
 
 def _cell_plan(
     schema: CellSchema,
-    keys: Sequence[Sequence[str | bool] | None],
+    keys: Sequence[KeyDomain | None],
     deciding: int | None,
     *,
     rules: DpRules,
@@ -301,7 +304,7 @@ def _cell_plan(
     return CellPlan(schema, domains, tuple(components), deciding)
 
 
-def _decoded(values: Sequence[str | bool], kinds: Sequence[object]) -> list[wire.Row]:
+def _decoded(values: KeyDomain, kinds: Sequence[object]) -> list[wire.Row]:
     return wire.decode_rows([[value] for value in values], kinds, MAX_VALUES)  # type: ignore[arg-type]
 
 
