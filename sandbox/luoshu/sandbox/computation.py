@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
 from luoshu.sandbox import wire
+from luoshu.sandbox.dp_agreement import DpLimits
 from luoshu.sandbox.errors import (
     GuardRefusalError,
     QueryError,
@@ -58,6 +59,7 @@ class ReleaseRules:
     dominance_ppm: int = 850_000
     scope: str = "participant"
     debits: int = 16
+    dp: DpLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
