@@ -24,7 +24,9 @@ def prepare(sandbox: Sandbox, tmp_path: Path) -> Callable[..., PreparedProduct]:
             f"id: p\nsource: {source}\nprivacy_unit: pid\ncolumns: {columns}\n"
             "release: {mode: aggregate, min_units: 2}\n"
         )
-        return prepare_product(product, tmp_path, tmp_path / "out", sandbox.isolation)
+        return prepare_product(
+            product, tmp_path, tmp_path / "out", sandbox.isolation, tmp_path / "units"
+        )
 
     return run
 
@@ -95,13 +97,26 @@ def test_no_row_of_a_csv_is_a_comment(
 def test_units_that_a_collation_takes_for_one(
     prepare: Callable[..., PreparedProduct], tmp_path: Path
 ) -> None:
-    # Held already: joining by the source's own equality neither splits a unit nor doubles rows.
+    # Units are known by their text: one person would count as two.
     with duckdb.connect(str(tmp_path / "data.db")) as connection:
         connection.execute("CREATE TABLE t (pid VARCHAR COLLATE NOCASE, a VARCHAR COLLATE NOCASE)")
         connection.execute("INSERT INTO t VALUES ('x','q'), ('X','Q'), ('y','q'), ('Y','r')")
+    with pytest.raises(PreparationError, match="has 4 texts for 2 units"):
+        prepare("{a: {use: [group]}}", "{duckdb: data.db, table: t}")
+
+
+def test_collation_decides_nothing_that_is_stored(
+    prepare: Callable[..., PreparedProduct], tmp_path: Path
+) -> None:
+    with duckdb.connect(str(tmp_path / "data.db")) as connection:
+        connection.execute("CREATE TABLE t (pid VARCHAR COLLATE NOCASE, a VARCHAR COLLATE NOCASE)")
+        connection.execute("INSERT INTO t VALUES ('x','q'), ('y','Q'), ('y','q'), ('z','r')")
     prepared = prepare("{a: {use: [group]}}", "{duckdb: data.db, table: t}")
-    assert (prepared.rows, prepared.units) == (4, 2)
-    assert rows(tmp_path, "SELECT a FROM p ORDER BY a") == [("Q",), ("q",), ("q",), ("r",)]
+    assert (prepared.rows, prepared.units) == (4, 3)
+    assert rows(tmp_path, "SELECT DISTINCT a FROM p ORDER BY a") == [("Q",), ("q",), ("r",)]
+    # 'Q' is none of the declared values, whatever the source takes for equal.
+    with pytest.raises(PreparationError, match="1 values outside its declared `values`"):
+        prepare("{a: {use: [group], values: [q, r]}}", "{duckdb: data.db, table: t}")
 
 
 def test_prepared_data_is_for_its_owner_alone(
@@ -154,4 +169,4 @@ def test_what_has_no_canonical_form_is_named(sandbox: Sandbox, tmp_path: Path, e
         "release: {mode: aggregate, min_units: 2}\n"
     )
     with pytest.raises(PreparationError, match="can't be written down"):
-        prepare_product(product, tmp_path, tmp_path / "out", sandbox.isolation)
+        prepare_product(product, tmp_path, tmp_path / "out", sandbox.isolation, tmp_path / "units")

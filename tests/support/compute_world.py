@@ -30,6 +30,7 @@ from luoshu.connector.catalog.entry_building import ShelvedProduct
 from luoshu.connector.catalog.projection import CatalogProjection
 from luoshu.connector.compute.entries import Pseudonyms
 from luoshu.connector.compute.gatekeeping import Gatekeeper
+from luoshu.connector.compute.history import ReleaseHistory
 from luoshu.connector.compute.outcome import Phase
 from luoshu.connector.compute.projection import ComputeProjection
 from luoshu.connector.compute.results import ResultStore
@@ -44,6 +45,7 @@ from luoshu.contracts.keys import KeyUse
 from luoshu.contracts.log.entry import EntryBody
 from luoshu.contracts.log.receipt import Receipt, verify_receipt
 from luoshu.policies import PolicyEngine, load_default_engine
+from luoshu.sandbox.history_port import HistoryPort
 from luoshu.sandbox.isolation.port import IsolationConfig
 from luoshu.sandbox.prepare import prepare_product
 from luoshu.sandbox.prepared import PreparedProduct
@@ -89,7 +91,9 @@ class Workshop:
         duckdb.execute(f"COPY ({PATIENTS}) TO '{directory / 'lung.parquet'}'")
         sandbox = Sandbox.start()
         product = parse_product(PRODUCT_YAML)
-        prepared = prepare_product(product, directory, directory / "out", sandbox.isolation)
+        prepared = prepare_product(
+            product, directory, directory / "out", sandbox.isolation, directory / "units"
+        )
         return cls(sandbox, product, prepared, load_default_engine())
 
     def narrow(self) -> Sandbox:
@@ -119,9 +123,13 @@ class HeldSandbox:
         return self.sandbox.measurement
 
     def computation(
-        self, products: list[PreparedProduct], rules: ReleaseRules, sql: str
+        self,
+        products: list[PreparedProduct],
+        rules: ReleaseRules,
+        sql: str,
+        history: HistoryPort | None,
     ) -> Computation:
-        return _Held(self, self.sandbox.computation(products, rules, sql))  # type: ignore[return-value]
+        return _Held(self, self.sandbox.computation(products, rules, sql, history))  # type: ignore[return-value]
 
     async def hold(self) -> None:
         self.reached.set()
@@ -195,6 +203,9 @@ class ComputeWorld(World):
             products=self.shelf,
             sandbox=sandbox or self.workshop.sandbox,
             results=ResultStore(self.results),
+            history=ReleaseHistory(
+                self.root / HOLDER.name / "history", self.holder.ledger, lambda _: bytes(32)
+            ),
             pseudonyms=Pseudonyms(bytes(32)),
             clock=self.clock,
             concurrency=concurrency,

@@ -38,7 +38,9 @@ def test_everything_declared_is_in_the_entry():
 
 def test_nothing_learnt_from_the_data_is_in_the_entry():
     one = shelved()
-    two = replace(one, prepared=replace(one.prepared, units=5, rows=17, notes=("secret",)))
+    (table,) = one.prepared.tables
+    table = replace(table, rows=17)
+    two = replace(one, prepared=replace(one.prepared, units=5, tables=(table,), notes=("secret",)))
     assert build(one) == build(two)
 
 
@@ -59,8 +61,10 @@ def test_weak_offers_and_unfit_columns_are_told_apart():
         build(shelved(), offer(terms(min_units=9)))
     assert weak.value.reason == "TERMS_INVALID"
     product = shelved()
-    column = replace(product.prepared.columns[0], name="two words")
-    unfit = replace(product, prepared=replace(product.prepared, columns=(column,)))
+    (table,) = product.prepared.tables
+    column = replace(table.columns[0], schema=replace(table.columns[0].schema, name="two words"))
+    table = replace(table, columns=(column,))
+    unfit = replace(product, prepared=replace(product.prepared, tables=(table,)))
     with pytest.raises(NodeError) as caught:
         build(unfit)
     assert caught.value.reason == "PRODUCT_FILE_INVALID"

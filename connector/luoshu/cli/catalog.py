@@ -84,7 +84,7 @@ def _print(product: Product) -> None:
             "classification": f"{entry.classification.level}, personal information: "
             f"{entry.classification.personal_information}",
             "protects": entry.privacy_unit,
-            "releases": f"{entry.release.mode}, groups of at least {entry.release.min_units}",
+            "releases": str(entry.release),
             "valid until": entry.valid_until,
         }
     )

@@ -369,6 +369,16 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
         "请节点管理员检查磁盘空间并运行 `luoshu doctor`，然后重试。",
     ),
     (
+        "HISTORY_CORRUPT",
+        "UNAVAILABLE",
+        "The holder's record of earlier releases doesn't verify, so nothing more is computed over "
+        "this data.",
+        "The holder's administrator checks the node's log for the file that is missing or altered "
+        "and puts it back from a backup; see docs/usage-log.md.",
+        "持有方的既往发布记录验证失败，因此不再对该数据执行计算。",
+        "请持有方管理员在节点日志中查明缺失或被改动的文件，并从备份中恢复；见 docs/usage-log.md。",
+    ),
+    (
         "SANDBOX_UNAVAILABLE",
         "UNAVAILABLE",
         "This node can't isolate a computation, so it computes nothing.",

@@ -21,9 +21,12 @@ from luoshu.sandbox.errors import SandboxError
 from luoshu.sandbox.isolation.port import Isolation
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.product_file import load_product_file
+from luoshu.sandbox.registry import UnitDomain
 
 PRODUCTS: Final = "products"
 PRODUCT_FILE: Final = "product.yaml"
+UNITS: Final = "units"
+"""Directory of the node's unit registries, one a privacy domain."""
 _CURRENT: Final = "current"
 _KEPT: Final = 2
 """Preparations kept: the newest, and the one before for computations under way."""
@@ -34,6 +37,7 @@ class NodeProducts:
 
     def __init__(self, node_directory: Path) -> None:
         self._root = node_directory / PRODUCTS
+        self._units = node_directory / UNITS
 
     def local_ids(self) -> tuple[str, ...]:
         """Local ids of all prepared products, sorted."""
@@ -68,7 +72,28 @@ class NodeProducts:
         Raises:
             NodeError: NOT_FOUND or PRODUCT_FILE_INVALID.
         """
-        return self.load(parse_product_id(product_id).local_id).prepared
+        product = self.load(parse_product_id(product_id).local_id).prepared
+        if product.domain and self._domain(product.domain).id != product.registry:
+            raise NodeError(
+                "PRODUCT_FILE_INVALID",
+                "The product was prepared with another unit registry than the node's: prepare it "
+                "again.",
+            )
+        return product
+
+    def domain_secret(self, domain: str) -> bytes:
+        """The 32 secret bytes of a privacy domain: keys of jitter and fingerprints.
+
+        Raises:
+            NodeError: PRODUCT_FILE_INVALID: its unit registry is missing or damaged.
+        """
+        return self._domain(domain).secret
+
+    def _domain(self, name: str) -> UnitDomain:
+        try:
+            return UnitDomain.load(self._units, name)
+        except SandboxError as error:
+            raise NodeError("PRODUCT_FILE_INVALID", error.message) from error
 
 
 def prepare_on_node(
@@ -93,7 +118,9 @@ def prepare_on_node(
         target = home / uuid.uuid4().hex
         target.mkdir(mode=0o700)
         try:
-            prepared = prepare_product(product, product_file.parent, target, isolation)
+            prepared = prepare_product(
+                product, product_file.parent, target, isolation, node_directory / UNITS
+            )
             shutil.copyfile(product_file, target / PRODUCT_FILE)
         except BaseException:
             shutil.rmtree(target)

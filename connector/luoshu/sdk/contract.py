@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -74,6 +74,7 @@ class _Folded:
     consumer: MembershipCredential
     consumer_envelope: Envelope
     requested: Terms
+    debits: int | None
     heads: tuple[str, ...]
 
 
@@ -158,6 +159,16 @@ class Contract:
         """Why the last step was taken, in its author's words; may be empty."""
         return self._folded.state.reason
 
+    @property
+    def debits(self) -> int | None:
+        """Holder: computations that the release history withheld something from, or that failed.
+
+        Counted since the contract began or was resumed, as of the last `refresh`. Once there
+        are as many as its terms allow (`terms.release.aggregate.debits`) it is suspended until
+        it is resumed. None on the analyst's side, which isn't told.
+        """
+        return self._folded.debits
+
     def requested_terms(self) -> Terms:
         """The terms that its first request asked for."""
         return self._folded.requested
@@ -165,6 +176,7 @@ class Contract:
     def summary(self) -> dict[str, JsonValue]:
         """Plain facts, as the CLI prints them."""
         state = self._folded.state
+        debits: dict[str, JsonValue] = {} if self.debits is None else {"debits": self.debits}
         return {
             "id": self.id,
             "state": self.state,
@@ -173,6 +185,7 @@ class Contract:
             "consumer": self.consumer,
             "offer": state.offer_id,
             "uses": self.uses,
+            **debits,
             "reason": self.reason,
             "position": state.position,
             "state_hash": self.state_hash,
@@ -246,6 +259,7 @@ class Contract:
         not_after: dt.datetime | None = None,
         regions: Sequence[str] | None = None,
         min_units: int | None = None,
+        release: Mapping[str, object] | None = None,
         terms: Terms | None = None,
         reason: str = "",
     ) -> Contract:
@@ -254,7 +268,7 @@ class Contract:
         Raises:
             InvalidRequestError: No difference is named.
         """
-        wish = Wish(as_list(purpose), uses, not_before, not_after, regions, min_units)
+        wish = Wish(as_list(purpose), uses, not_before, not_after, regions, min_units, release)
         if terms is None:
             if wish.is_empty:
                 raise InvalidRequestError("Name the terms that should change.")
@@ -388,7 +402,9 @@ class Contract:
         first = unverified_event(events[0].event).body
         requested = first.terms if isinstance(first, RequestBody) else state.terms
         heads = tuple(sequenced.position.digest for sequenced in events)
-        return _Folded(state, provider, consumer, consumer_envelope, requested, heads)
+        return _Folded(
+            state, provider, consumer, consumer_envelope, requested, answer.debits, heads
+        )
 
 
 def _mismatch(

@@ -9,6 +9,10 @@ An offer is either the full document (`terms` in ODRL form) or the short form::
       not_after: 2026-12-31
       regions: [CN]
       min_units: 10                    # distinct units a released group needs
+      jitter: 4                        # these four: what the product says unless given
+      dominance: 0.85
+      scope: participant
+      debits: 16
       limits: {max_uses: 50, purposes: [teaching], latest_end: 2027-06-30, regions: [CN]}
       answer: manual                   # or automatic, the default
       visible_to: ["*"]                # or participant ids; everyone by default
@@ -20,6 +24,7 @@ An offer is either the full document (`terms` in ODRL form) or the short form::
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 
 from luoshu.contracts.canonical import JsonObject, JsonValue, canonicalize
 from luoshu.contracts.errors import ContractsError, DocumentError
@@ -28,8 +33,9 @@ from luoshu.contracts.offer import EVERYONE, AnswerMode, Offer
 from luoshu.contracts.terms import simple_terms
 from luoshu.contracts.times import format_time
 from luoshu.sdk.errors import InvalidRequestError
+from luoshu.sdk.terms import RELEASE_KEYS, with_rules
 
-_TERMS = {"purposes", "uses", "not_before", "not_after", "regions", "min_units"}
+_TERMS = {"purposes", "uses", "not_before", "not_after", "regions", "min_units", *RELEASE_KEYS}
 _OPTIONAL = {"terms", "limits", "answer", "visible_to"} | _TERMS
 _LIMITS = {"max_uses", "purposes", "latest_end", "regions"}
 _DATE_LENGTH = len("2026-12-31")
@@ -81,14 +87,16 @@ def read_offer(value: JsonValue) -> Offer:
             raise DocumentError(f"offer: give terms, or {', '.join(both)}, not both")
         document["terms"] = fields.raw("terms")
     else:
-        document["terms"] = simple_terms(
+        terms = simple_terms(
             purposes=_names(fields, "purposes"),
             uses=fields.integer("uses", minimum=1) if "uses" in fields else None,
             not_before=_moment(_get(fields, "not_before", None), end=False),
             not_after=_moment(_get(fields, "not_after", None), end=True),
             regions=_names(fields, "regions"),
             min_units=_min_units(fields),
-        ).to_payload()
+        )
+        rules = {name: fields.raw(name) for name in RELEASE_KEYS if name in fields}
+        document["terms"] = replace(terms, release=with_rules(terms.release, rules)).to_payload()
     return Offer.from_payload(document)
 
 

@@ -72,11 +72,9 @@ def answer_request(offer: Offer, limits: Limits, asked: Terms, now: datetime) ->
         that is answered by hand; else `Agree` or `Counter`.
     """
     if not asked.stricter_or_equal(offer.terms.release):
-        release = offer.terms.release
         return Refuse(
             "release",
-            f"the offer releases by {release.mode} with at least {release.min_units} units; "
-            "ask for that or stricter",
+            f"the offer releases by {offer.terms.release}; ask for that or stricter",
         )
     if offer.answer is AnswerMode.MANUAL:
         return Manual()

@@ -24,7 +24,7 @@ from luoshu.contracts.constraint import (
 )
 from luoshu.contracts.errors import DocumentError
 from luoshu.contracts.fields import Fields
-from luoshu.contracts.release_terms import ReleaseMode, ReleaseTerms
+from luoshu.contracts.release_terms import ReleaseMode, ReleaseScope, ReleaseTerms
 from luoshu.contracts.times import format_time
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "Operator",
     "RegionPattern",
     "ReleaseMode",
+    "ReleaseScope",
     "ReleaseTerms",
     "Rule",
     "Terms",
@@ -200,6 +201,10 @@ def simple_terms(
     regions: Sequence[str] = (),
     min_units: int,
     mode: ReleaseMode = ReleaseMode.AGGREGATE,
+    jitter: int | None = None,
+    dominance_ppm: int | None = None,
+    scope: ReleaseScope | None = None,
+    debits: int | None = None,
 ) -> Terms:
     """Builds terms of one permission to compute; what isn't given isn't bounded.
 
@@ -211,6 +216,10 @@ def simple_terms(
         regions: ISO 3166 codes; a country includes its parts.
         min_units: Threshold of distinct privacy units.
         mode: Release mode.
+        jitter: See `ReleaseTerms`, as for the next three; None leaves the default.
+        dominance_ppm: Parts per million.
+        scope: What a result is compared with.
+        debits: Before the contract is suspended.
 
     Raises:
         DocumentError: A value is not fit for its constraint.
@@ -228,7 +237,8 @@ def simple_terms(
         constraints.append(Constraint(LeftOperand.COUNT, Operator.LTEQ, uses))
     if regions:
         constraints.append(Constraint(LeftOperand.REGION, Operator.IS_PART_OF, tuple(regions)))
-    return Terms((Rule(Action.COMPUTE, tuple(constraints)),), ReleaseTerms(mode, min_units))
+    release = ReleaseTerms(mode, min_units, jitter, dominance_ppm, scope, debits)
+    return Terms((Rule(Action.COMPUTE, tuple(constraints)),), release)
 
 
 def _union(sets: Iterable[frozenset[str] | None]) -> frozenset[str] | None:

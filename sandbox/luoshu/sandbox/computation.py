@@ -24,6 +24,7 @@ from luoshu.sandbox.errors import (
     SandboxUnavailableError,
 )
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
+from luoshu.sandbox.history_port import HistoryPort
 from luoshu.sandbox.isolation.port import (
     Isolation,
     Mount,
@@ -52,6 +53,10 @@ class ReleaseRules:
 
     mode: str = "aggregate"
     min_units: int = 1
+    jitter: int = 4
+    dominance_ppm: int = 850_000
+    scope: str = "participant"
+    debits: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ class Outcome:
     withheld_groups: int
     withheld_values: int
     timings: dict[str, float]
+    conflicts: int = 0
 
 
 @dataclass(slots=True)
@@ -101,6 +107,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
     products: Sequence[PreparedProduct]
     rules: ReleaseRules
     sql: str
+    history: HistoryPort | None = None
     timings: dict[str, float] = field(default_factory=dict)
     _workers: dict[str, Worker] = field(default_factory=dict)
     _plan: VerifiedPlan | None = None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from luoshu.sandbox.computation import Computation, Outcome, ReleaseRules, VerifiedPlan
+from luoshu.sandbox.history_port import HistoryPort
 from luoshu.sandbox.isolation.bwrap import BwrapIsolation
 from luoshu.sandbox.isolation.port import Finding, Isolation, IsolationConfig
 from luoshu.sandbox.prepared import PreparedProduct
@@ -53,7 +54,11 @@ class Sandbox:
         self._isolation.close()
 
     def computation(
-        self, products: Sequence[PreparedProduct], rules: ReleaseRules, sql: str
+        self,
+        products: Sequence[PreparedProduct],
+        rules: ReleaseRules,
+        sql: str,
+        history: HistoryPort | None = None,
     ) -> Computation:
         """A computation over some products; use it as an async context manager.
 
@@ -68,4 +73,4 @@ class Sandbox:
         names = [product.table_name for product in products]
         if len(set(names)) != len(names):
             raise ValueError("two products have the same table name; give each once")
-        return Computation(self._isolation, products, rules, sql)
+        return Computation(self._isolation, products, rules, sql, history)

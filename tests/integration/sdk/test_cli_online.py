@@ -44,7 +44,7 @@ def test_catalog(simulator, luoshu):
     assert product["offers"][0]["id"] == "research"
     assert "肺癌生存数据" in luoshu("catalog", "search", "Lung").stdout
     shown = luoshu("catalog", "show", simulator.entry.id).stdout
-    assert "groups of at least 10" in shown
+    assert "at least 10 units" in shown
     assert "medical-research" in shown
     missing = luoshu("catalog", "show", f"{simulator.holder.id}:product:none", code=1)
     assert "catalog search" in missing.stderr

@@ -71,6 +71,10 @@ class ContractBook(Protocol):
         """Writes and sequences the use event: this debits."""
         ...
 
+    def suspend(self, tx: Transaction, state: ContractState, reason: str) -> None:
+        """Writes and sequences the suspension of an active contract."""
+        ...
+
 
 class Members(Protocol):
     """What is asked of the member directory."""
@@ -195,6 +199,12 @@ class Gatekeeper:
             user=request.user_envelope,
             decision_index=decision_index,
         )
+
+    def suspend(self, tx: Transaction, contract_id: str, reason: str) -> None:
+        """Suspends a contract of this holder, if it is active, until the holder looks."""
+        state = self._contracts.find(tx.connection, contract_id)
+        if state is not None:
+            self._contracts.suspend(tx, self._contracts.expire_if_due(tx, state), reason)
 
     def expire_if_due(self, tx: Transaction, state: ContractState) -> ContractState:
         """Notices an end that has passed, in the transaction of the decision."""
