@@ -66,6 +66,7 @@ class Sandbox:
             products: Whose tables the SQL may name.
             rules: The contract's.
             sql: One SELECT statement, at most 64 KiB.
+            history: What the result is compared with, and joins; None for none.
 
         Raises:
             ValueError: Two products have the same table name.
