@@ -68,7 +68,7 @@ class Sandbox:
             products: Whose tables the SQL may name.
             rules: The contract's.
             sql: One SELECT statement, at most 64 KiB.
-            history: What its result is compared with.
+            history: What the result is compared with, and joins; None for none.
             parameters: Values of a template, if the SQL is one.
 
         Raises:
