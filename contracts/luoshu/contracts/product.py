@@ -130,9 +130,8 @@ class CatalogEntry:
             raise DocumentError("an entry names a column twice")
         if len({table.name.casefold() for table in self.tables}) != len(self.tables):
             raise DocumentError("an entry names a table twice")
-        if {column.table for column in self.columns} != (
-            {table.name for table in self.tables} or {None}
-        ):
+        named: set[str | None] = {table.name for table in self.tables}
+        if {column.table for column in self.columns} != (named or {None}):
             raise DocumentError("an entry's columns are of other tables than it names")
         if len({offer.id for offer in self.offers}) != len(self.offers):
             raise DocumentError("an entry names an offer twice")
