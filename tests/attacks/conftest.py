@@ -31,4 +31,6 @@ def sandbox() -> Iterator[Sandbox]:
 def visits(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> PreparedProduct:
     path = write_product(tmp_path_factory.mktemp("visits"))
     product = load_product_file(path)
-    return prepare_product(product, path.parent, path.parent / "prepared", sandbox.isolation)
+    return prepare_product(
+        product, path.parent, path.parent / "prepared", sandbox.isolation, path.parent / "units"
+    )

@@ -24,7 +24,7 @@ from luoshu.sandbox.isolation.port import (
     WorkerError,
     WorkerSpec,
 )
-from luoshu.sandbox.prepared import PreparedProduct, ReleaseFloor
+from luoshu.sandbox.prepared import PreparedProduct, PreparedTable, ReleaseFloor
 
 READY = {"type": "ready"}
 COMPONENTS = [
@@ -125,7 +125,9 @@ class Isolation:
 
 
 PRODUCT = PreparedProduct(
-    *("p", "p", Path("/none"), "d", "d", "d", "e", (), "u", 1, 1),
+    *("p", "p", Path("/none"), "d", "d", "d", "e", "u", "r"),
+    (PreparedTable("p", "u", ()),),
+    1,
     ReleaseFloor("aggregate", 2),
     (),
 )

@@ -89,7 +89,9 @@ class Workshop:
         duckdb.execute(f"COPY ({PATIENTS}) TO '{directory / 'lung.parquet'}'")
         sandbox = Sandbox.start()
         product = parse_product(PRODUCT_YAML)
-        prepared = prepare_product(product, directory, directory / "out", sandbox.isolation)
+        prepared = prepare_product(
+            product, directory, directory / "out", sandbox.isolation, directory / "units"
+        )
         return cls(sandbox, product, prepared, load_default_engine())
 
     def narrow(self) -> Sandbox:

@@ -39,9 +39,9 @@ from luoshu.contracts.canonical import canonicalize
 from luoshu.contracts.keys import KeyUse
 from luoshu.contracts.membership import Revocation, RevocationReason, StatusList
 from luoshu.contracts.offer import Offer
-from luoshu.sandbox.prepared import PreparedColumn, PreparedProduct, ReleaseFloor
+from luoshu.sandbox.prepared import PreparedColumn, PreparedProduct, PreparedTable, ReleaseFloor
 from luoshu.sandbox.product_file import parse_product
-from luoshu.sandbox.schema import BIGINT, Use
+from luoshu.sandbox.schema import BIGINT, ColumnSchema, Use
 
 PRODUCT_YAML = """
 id: {id}
@@ -69,15 +69,20 @@ def shelved(local_id: str = "lung", *, min_units: int = 10, digest: str = "a") -
         product_digest=f"sha256:{'b' * 64}",
         source_digest=f"sha256:{'c' * 64}",
         engine="duckdb",
-        columns=(
-            PreparedColumn(
-                "sex", BIGINT, frozenset({Use.GROUP, Use.FILTER}), "INTEGER", None, None
+        domain="patient_id",
+        registry="d" * 32,
+        tables=(
+            PreparedTable(
+                local_id.replace("-", "_"),
+                "patient_id",
+                (
+                    PreparedColumn(ColumnSchema("sex", BIGINT, frozenset({Use.GROUP, Use.FILTER}))),
+                    PreparedColumn(ColumnSchema("time", BIGINT, frozenset({Use.AGGREGATE}))),
+                ),
+                rows=228,
             ),
-            PreparedColumn("time", BIGINT, frozenset({Use.AGGREGATE}), "INTEGER", None, None),
         ),
-        privacy_unit="patient_id",
         units=228,
-        rows=228,
         release=ReleaseFloor("aggregate", min_units),
         notes=(),
     )

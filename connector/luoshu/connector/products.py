@@ -24,6 +24,8 @@ from luoshu.sandbox.product_file import load_product_file
 
 PRODUCTS: Final = "products"
 PRODUCT_FILE: Final = "product.yaml"
+UNITS: Final = "units"
+"""Directory of the node's unit registries, one a privacy domain."""
 _CURRENT: Final = "current"
 _KEPT: Final = 2
 """Preparations kept: the newest, and the one before for computations under way."""
@@ -93,7 +95,9 @@ def prepare_on_node(
         target = home / uuid.uuid4().hex
         target.mkdir(mode=0o700)
         try:
-            prepared = prepare_product(product, product_file.parent, target, isolation)
+            prepared = prepare_product(
+                product, product_file.parent, target, isolation, node_directory / UNITS
+            )
             shutil.copyfile(product_file, target / PRODUCT_FILE)
         except BaseException:
             shutil.rmtree(target)

@@ -86,8 +86,11 @@ def dry_run(
     sandbox = Sandbox.start(config)
     try:
         with tempfile.TemporaryDirectory(prefix="luoshu-dry-run-") as directory:
+            units = (history or Path(directory)) / "units"
             prepared = [
-                prepare_product(product, base, Path(directory, product.id), sandbox.isolation)
+                prepare_product(
+                    product, base, Path(directory, product.id), sandbox.isolation, units
+                )
                 for product, base in loaded
             ]
             with asyncio.Runner() as runner:

@@ -1,6 +1,6 @@
 """Preparing a product: its data becomes a read-only DuckDB file of declared columns.
 
-The source is read in an isolated worker; only the manifest is written here.
+The sources are read in an isolated worker; only the manifest is written here.
 What a product file may say and this version can't execute is refused, never
 skipped.
 """
@@ -8,9 +8,12 @@ skipped.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from luoshu.contracts.canonical import JsonObject, JsonValue, digest_of
@@ -24,14 +27,20 @@ from luoshu.sandbox.prepared import (
     file_digest,
     write_manifest,
 )
-from luoshu.sandbox.product_file import AggregateRelease, ProductFile, Source
+from luoshu.sandbox.product_file import ProductFile, RowsRelease, Source, TableRule
+from luoshu.sandbox.registry import GrowingRegistry, growing_registry
+from luoshu.sandbox.release_floor import DP, ReleaseFloor
+from luoshu.sandbox.unit_paths import UnitSource
 
 _DOCTOR = "Run `luoshu doctor`."
-_LATER = ("jitter", "dominance", "scope", "debits")
 
 
 def prepare_product(
-    product: ProductFile, base_dir: Path | str, out_dir: Path | str, isolation: Isolation
+    product: ProductFile,
+    base_dir: Path | str,
+    out_dir: Path | str,
+    isolation: Isolation,
+    registry: Path | str,
 ) -> PreparedProduct:
     """Prepares a product; blocks, and must not be called on an event loop's thread.
 
@@ -41,47 +50,72 @@ def prepare_product(
         out_dir: Made if missing; gets `prepared.duckdb` and `manifest.json`, and an earlier
             preparation there is replaced only if this one succeeds.
         isolation: The wall (`Sandbox.isolation`).
+        registry: The directory of the holder's unit registries; made if missing. The product's
+            units get their ids there.
 
     Raises:
-        PreparationError: The data isn't as declared, or the product asks for what isn't there.
+        PreparationError: The data isn't as declared, the product asks for what isn't there, or
+            another product of its privacy domain is being prepared.
         SandboxUnavailableError: This machine can't isolate the preparation.
     """
-    return asyncio.run(prepare(product, Path(base_dir), Path(out_dir), isolation))
+    return asyncio.run(prepare(product, Path(base_dir), Path(out_dir), isolation, Path(registry)))
 
 
 async def prepare(
-    product: ProductFile, base_dir: Path, out_dir: Path, isolation: Isolation
+    product: ProductFile, base_dir: Path, out_dir: Path, isolation: Isolation, registry: Path
 ) -> PreparedProduct:
     """Like `prepare_product`, on an event loop."""
-    release = _executable_release(product)
-    source = _executable_source(product)
+    floor = _executable_release(product)
     digest = _product_digest(product)
-    path = await asyncio.to_thread(_source_file, source, base_dir)
-    job = _job(product, source)
+    paths = {
+        name: await asyncio.to_thread(_source_file, product, rule, base_dir)
+        for name, rule in product.table_rules.items()
+    }
     await asyncio.to_thread(out_dir.mkdir, parents=True, exist_ok=True)
     # Absolute: what starts the workers has another working directory.
     out_dir = await asyncio.to_thread(out_dir.resolve)
     work_dir = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=".preparing-", dir=out_dir))
     try:
-        answer = await _run(job, path, work_dir, isolation)
-        fields: JsonObject = {
-            "product": product.id,
-            "product_digest": digest,
-            "source_digest": await asyncio.to_thread(file_digest, path),
-            "engine": answer["engine"],
-            "table": product.table_name,
-            "privacy_unit": product.privacy_unit or "",
-            "columns": answer["columns"],
-            "rows": answer["rows"],
-            "units": answer["units"],
-            "release": {"mode": release.mode, "min_units": release.min_units},
-            "notes": answer["notes"],
-            "prepared_digest": await asyncio.to_thread(file_digest, work_dir / PREPARED),
-        }
-        await asyncio.to_thread(_install, work_dir, out_dir, fields)
+        with _growing(registry, product.domain) as growing:
+            answer = await _run(product, floor, _Places(paths, work_dir, growing), isolation)
+            fields: JsonObject = {
+                "product": product.id,
+                "product_digest": digest,
+                "source_digest": await asyncio.to_thread(_source_digest, paths),
+                "engine": answer["engine"],
+                "name": product.table_name,
+                "domain": product.domain,
+                "registry": growing.domain.id if growing else "",
+                "tables": answer["tables"],
+                "units": answer["units"],
+                "release": floor.to_json(),
+                "notes": answer["notes"],
+                "prepared_digest": await asyncio.to_thread(file_digest, work_dir / PREPARED),
+            }
+            if growing:
+                # First, and durable: no id may be in use that could be given away again.
+                await asyncio.to_thread(growing.commit, _new_units(answer))
+            await asyncio.to_thread(_install, work_dir, out_dir, fields)
     finally:
         await asyncio.to_thread(shutil.rmtree, work_dir, ignore_errors=True)
     return await asyncio.to_thread(PreparedProduct.load, out_dir)
+
+
+@contextmanager
+def _growing(registry: Path, domain: str) -> Iterator[GrowingRegistry | None]:
+    """The registry of a product's domain, locked; None if the product protects nobody."""
+    if not domain:
+        yield None
+        return
+    with growing_registry(registry, domain) as growing:
+        yield growing
+
+
+def _new_units(answer: Mapping[str, JsonValue]) -> int:
+    count = answer.get("new_units")
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise PreparationError("The preparation answered wrongly; prepare again.")
+    return count
 
 
 def _product_digest(product: ProductFile) -> str:
@@ -93,41 +127,29 @@ def _product_digest(product: ProductFile) -> str:
         ) from None
 
 
-def _executable_release(product: ProductFile) -> AggregateRelease:
+def _source_digest(paths: Mapping[str, Path]) -> str:
+    digests = {path: file_digest(path) for path in sorted(set(paths.values()))}
+    if len(paths) == 1:
+        return next(iter(digests.values()))
+    lines = "".join(f"{digests[path]}  {name}\n" for name, path in sorted(paths.items()))
+    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+
+
+def _executable_release(product: ProductFile) -> ReleaseFloor:
     release = product.release
-    if not isinstance(release, AggregateRelease):
+    if isinstance(release, RowsRelease):
         raise PreparationError(
             f"{product.id}: the release mode `{release.mode}` is not there yet; use `aggregate`."
         )
-    given = [name for name in _LATER if getattr(release, name) is not None]
-    if given:
-        raise PreparationError(
-            f"{product.id}: release.{given[0]} is not there yet, and a rule that would not be "
-            "applied must not be promised; remove it."
-        )
-    return release
+    return ReleaseFloor.of(release)
 
 
-def _executable_source(product: ProductFile) -> Source:
-    if product.source is None:
-        raise PreparationError(
-            f"{product.id}: products of several `tables` are not there yet; offer each table as "
-            "a product with `source`, `privacy_unit` and `columns`."
-        )
-    if product.source.kind == "postgres":
+def _source_file(product: ProductFile, source: Source, base_dir: Path) -> Path:
+    if source.kind == "postgres":
         raise PreparationError(
             f"{product.id}: postgres sources are not there yet, since a preparation has no "
             "network; export the table to Parquet."
         )
-    if product.privacy_domain is not None:
-        raise PreparationError(
-            f"{product.id}: privacy_domain is not there yet, and a rule that would not be applied "
-            "must not be promised; remove it."
-        )
-    return product.source
-
-
-def _source_file(source: Source, base_dir: Path) -> Path:
     path = (base_dir / (source.path or "")).resolve()
     if not path.is_file():
         raise PreparationError(f"There is no file {path}; correct `source` in the product file.")
@@ -140,34 +162,81 @@ def _source_file(source: Source, base_dir: Path) -> Path:
     return path
 
 
-def _job(product: ProductFile, source: Source) -> dict[str, object]:
-    columns = [
-        {
-            "name": name,
-            "use": sorted(str(use) for use in rule.use),
-            "bounds": [str(bound) for bound in rule.bounds] if rule.bounds else None,
-            "values": list(rule.values) if rule.values is not None else None,
-            "decimals": rule.decimals,
-        }
-        for name, rule in (product.columns or {}).items()
-    ]
+def _table_job(rule: TableRule, source: UnitSource, mounted: str) -> dict[str, object]:
+    columns = None
+    if rule.columns is not None:
+        columns = [
+            {
+                "name": name,
+                "use": sorted(str(use) for use in column.use),
+                "bounds": [str(bound) for bound in column.bounds] if column.bounds else None,
+                "values": list(column.values) if column.values is not None else None,
+                "decimals": column.decimals,
+            }
+            for name, column in rule.columns.items()
+        ]
     return {
-        "type": "prepare",
-        "kind": source.kind,
-        "source_table": source.table,
-        "table": product.table_name,
-        "unit": product.privacy_unit,
+        "name": source.table,
+        "kind": rule.kind,
+        "path": mounted,
+        "source_table": rule.table,
+        "unit": source.column,
+        "within": source.within,
+        "via": source.via,
+        "on": [list(pair) for pair in source.on],
+        "keys": [{"domain": key.domain, "columns": list(key.columns)} for key in source.keys],
         "columns": columns,
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where a preparation reads and writes.
+
+    Attributes:
+        sources: The source file of each table.
+        work_dir: Gets the prepared file.
+        growing: The registry, or None if the product protects nobody.
+    """
+
+    sources: Mapping[str, Path]
+    work_dir: Path
+    growing: GrowingRegistry | None
+
+    @property
+    def targets(self) -> dict[Path, str]:
+        """Where each source file is mounted; a file of several tables once."""
+        files = dict.fromkeys(self.sources.values())
+        return {path: f"/source/{number}" for number, path in enumerate(files)}
+
+    @property
+    def mounts(self) -> tuple[Mount, ...]:
+        """What the worker sees."""
+        mounts = [Mount(path, target) for path, target in self.targets.items()]
+        mounts.append(Mount(self.work_dir, "/out", writable=True))
+        if self.growing:
+            mounts.append(Mount(self.growing.work_dir, "/units", writable=True))
+        return tuple(mounts)
+
+
 async def _run(
-    job: dict[str, object], path: Path, work_dir: Path, isolation: Isolation
+    product: ProductFile, floor: ReleaseFloor, places: _Places, isolation: Isolation
 ) -> dict[str, JsonValue]:
     config = isolation.config
     limits = config.limits.for_preparation()
-    mounts = (Mount(path, "/source/data"), Mount(work_dir, "/out", writable=True))
-    worker = await isolation.start(WorkerSpec("prepare", mounts, limits))
+    rules, targets = product.table_rules, places.targets
+    job = {
+        "type": "prepare",
+        "tables": [
+            _table_job(rules[source.table], source, targets[places.sources[source.table]])
+            for source in product.unit_sources
+        ],
+        "is_clamped": floor.mode == DP,
+        "salt": places.growing.domain.salt.hex() if places.growing else "",
+        "memory_bytes": limits.memory_bytes // 2,
+        "threads": config.threads,
+    }
+    worker = await isolation.start(WorkerSpec("prepare", places.mounts, limits))
     try:
         try:
             await worker.receive()  # ready
@@ -176,9 +245,7 @@ async def _run(
             said = f"{findings[0].message} {findings[0].remedy}" if findings else _DOCTOR
             raise SandboxUnavailableError(f"The data can't be prepared here. {said}") from None
         try:
-            await worker.send(
-                {**job, "memory_bytes": limits.memory_bytes // 2, "threads": config.threads}
-            )
+            await worker.send(job)
             answer = await worker.receive()
         except WorkerError as error:
             end = await worker.stop()
@@ -189,7 +256,7 @@ async def _run(
     finally:
         await worker.stop()
     if answer.get("type") == "failed":
-        raise PreparationError(f"{job['table']}: {answer.get('message')}")
+        raise PreparationError(f"{product.table_name}: {answer.get('message')}")
     return answer  # type: ignore[return-value]  # the manifest's reader checks its form
 
 

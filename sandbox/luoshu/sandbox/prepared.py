@@ -1,8 +1,8 @@
 """A prepared product: a read-only DuckDB file and the manifest that describes it.
 
-The manifest is canonical JSON (`luoshu/prepared/v1`) with the digests of what it
-was made from and of the prepared file. It names columns and counts, and holds
-no value of the data beyond the bounds that the holder declared.
+The manifest is canonical JSON (`luoshu/prepared/v2`) with the digests of what it
+was made from and of the prepared file. It names tables, columns and counts, and
+holds no value of the data beyond the bounds and domains that the holder declared.
 """
 
 from __future__ import annotations
@@ -15,19 +15,30 @@ from typing import Self
 from luoshu.contracts.canonical import JsonObject, canonicalize, parse_object
 from luoshu.contracts.errors import CanonicalError
 from luoshu.sandbox.errors import PreparationError
+from luoshu.sandbox.prepared_table import PreparedColumn, PreparedTable
+from luoshu.sandbox.release_floor import ReleaseFloor
 from luoshu.sandbox.schema import (
-    ColumnSchema,
     SchemaError,
     TableSchema,
-    Use,
-    ValueType,
+    checked_count,
     checked_name,
     exact_fields,
 )
 
+__all__ = [
+    "MANIFEST",
+    "PREPARED",
+    "PreparedColumn",
+    "PreparedProduct",
+    "PreparedTable",
+    "ReleaseFloor",
+    "file_digest",
+    "write_manifest",
+]
+
 MANIFEST = "manifest.json"
 PREPARED = "prepared.duckdb"
-SCHEMA = "luoshu/prepared/v1"
+SCHEMA = "luoshu/prepared/v2"
 _CHUNK = 1 << 20
 _MAX_MANIFEST = 16 << 20
 _FIELDS = (
@@ -36,10 +47,10 @@ _FIELDS = (
     "product_digest",
     "source_digest",
     "engine",
-    "table",
-    "privacy_unit",
-    "columns",
-    "rows",
+    "name",
+    "domain",
+    "registry",
+    "tables",
     "units",
     "release",
     "notes",
@@ -48,89 +59,21 @@ _FIELDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class ReleaseFloor:
-    """What every release of the product obeys; contracts may only be stricter.
-
-    Attributes:
-        mode: `aggregate`.
-        min_units: Fewest distinct units behind anything released.
-    """
-
-    mode: str
-    min_units: int
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedColumn:
-    """A declared column, as it was prepared.
-
-    Attributes:
-        source_type: Its type in the source.
-        bounds: Declared least and greatest value as text, or None.
-        values: Declared domain as text, or None.
-    """
-
-    name: str
-    type: ValueType
-    uses: frozenset[Use]
-    source_type: str
-    bounds: tuple[str, str] | None
-    values: tuple[str, ...] | None
-
-    @property
-    def schema(self) -> ColumnSchema:
-        """What a worker knows of it."""
-        return ColumnSchema(self.name, self.type, self.uses)
-
-    def to_json(self) -> JsonObject:
-        """The manifest's form."""
-        return {
-            "name": self.name,
-            "type": str(self.type),
-            "use": [str(use) for use in sorted(self.uses)],
-            "source_type": self.source_type,
-            "bounds": list(self.bounds) if self.bounds else None,
-            "values": list(self.values) if self.values is not None else None,
-        }
-
-    @classmethod
-    def from_json(cls, value: object) -> Self:
-        """Reads the manifest's form.
-
-        Raises:
-            SchemaError: It doesn't have exactly this form.
-        """
-        fields = exact_fields(value, "name", "type", "use", "source_type", "bounds", "values")
-        column = ColumnSchema.from_json({key: fields[key] for key in ("name", "type", "use")})
-        bounds, values = _texts(fields["bounds"]), _texts(fields["values"])
-        if bounds is not None and len(bounds) != 2:
-            raise SchemaError("bounds must be two")
-        return cls(
-            column.name,
-            column.type,
-            column.uses,
-            checked_name(fields["source_type"]),
-            (bounds[0], bounds[1]) if bounds else None,
-            values,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class PreparedProduct:
     """A product that computations can run over.
 
     Attributes:
         id: The product's local id.
-        table_name: How analysts call its table.
+        table_name: The product's name in SQL: of its catalog, and of its table if it has but one.
         path: The prepared DuckDB file.
         digest: `sha256:<hex>` of the manifest's bytes; names this data version.
         product_digest: Of the product file's content.
-        source_digest: Of the source file's bytes.
+        source_digest: Of the source file's bytes; of several files, of all their digests.
         engine: The engine that wrote the file.
-        columns: The declared columns.
-        privacy_unit: Column that names the protected units.
+        domain: Whom it protects; empty if nobody.
+        registry: Id of the unit registry that its unit ids are of; empty if there is none.
+        tables: Its tables, each after the one it refers to.
         units: How many distinct units it holds. For the holder's eyes.
-        rows: How many rows it holds. For the holder's eyes.
         release: The floor.
         notes: What preparation changed, for the holder's eyes.
     """
@@ -142,21 +85,31 @@ class PreparedProduct:
     product_digest: str
     source_digest: str
     engine: str
-    columns: tuple[PreparedColumn, ...]
-    privacy_unit: str
+    domain: str
+    registry: str
+    tables: tuple[PreparedTable, ...]
     units: int
-    rows: int
     release: ReleaseFloor
     notes: tuple[str, ...]
 
-    def schema(self, catalog: str) -> TableSchema:
-        """What a worker knows of it, attached as `catalog`."""
-        return TableSchema(
-            catalog,
-            self.table_name,
-            self.privacy_unit,
-            tuple(column.schema for column in self.columns),
-        )
+    @property
+    def columns(self) -> tuple[PreparedColumn, ...]:
+        """The declared columns of all tables."""
+        return tuple(column for table in self.tables for column in table.declared)
+
+    @property
+    def privacy_unit(self) -> str | None:
+        """Column that names the protected units, of the first table that has one; None if none."""
+        return next((table.unit for table in self.tables if table.unit is not None), None)
+
+    @property
+    def rows(self) -> int:
+        """How many rows all tables hold. For the holder's eyes."""
+        return sum(table.rows for table in self.tables)
+
+    def schemas(self) -> tuple[TableSchema, ...]:
+        """What a worker knows of its tables, attached as `table_name`."""
+        return tuple(table.schema(self.table_name, self.domain) for table in self.tables)
 
     @classmethod
     def load(cls, out_dir: Path | str) -> Self:
@@ -191,24 +144,25 @@ class PreparedProduct:
         if fields.get("schema") != SCHEMA:
             raise SchemaError(f"this version reads {SCHEMA}")
         exact_fields(fields, *_FIELDS)
-        release = exact_fields(fields["release"], "mode", "min_units")
-        columns = fields["columns"]
-        if not isinstance(columns, list):
-            raise SchemaError("columns must be a list")
+        tables, notes = fields["tables"], fields["notes"]
+        if not isinstance(tables, list) or not tables:
+            raise SchemaError("tables must be a list")
+        if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+            raise SchemaError("notes must be texts")
         product = cls(
             id=checked_name(fields["product"]),
-            table_name=checked_name(fields["table"]),
+            table_name=checked_name(fields["name"]),
             path=out_dir / PREPARED,
             digest=f"sha256:{hashlib.sha256(data).hexdigest()}",
             product_digest=checked_name(fields["product_digest"]),
             source_digest=checked_name(fields["source_digest"]),
             engine=checked_name(fields["engine"]),
-            columns=tuple(PreparedColumn.from_json(column) for column in columns),
-            privacy_unit=checked_name(fields["privacy_unit"]),
-            units=_count(fields["units"]),
-            rows=_count(fields["rows"]),
-            release=ReleaseFloor(checked_name(release["mode"]), _count(release["min_units"])),
-            notes=_texts(fields["notes"]) or (),
+            domain=_text(fields["domain"]),
+            registry=_text(fields["registry"]),
+            tables=tuple(PreparedTable.from_json(table) for table in tables),
+            units=checked_count(fields["units"]),
+            release=ReleaseFloor.from_json(fields["release"]),
+            notes=tuple(str(note) for note in notes),
         )
         return product, checked_name(fields["prepared_digest"])
 
@@ -233,15 +187,7 @@ def file_digest(path: Path) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def _texts(value: object) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise SchemaError("a list of texts was expected")
-    return tuple(value)
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise SchemaError("a count was expected")
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise SchemaError("a text was expected")
     return value

@@ -8,6 +8,7 @@ says so then (`luoshu.sandbox.prepare`).
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Hashable
 from datetime import date, datetime
 from decimal import Decimal
@@ -27,9 +28,15 @@ from pydantic import (
 
 from luoshu.sandbox.errors import ProductFileError
 from luoshu.sandbox.schema import MAX_COLUMNS, Use
+from luoshu.sandbox.unit_paths import UnitSource, resolve_units
 
 MAX_FILE_BYTES = 1 << 20
 MAX_DECIMALS = 12
+MAX_TABLES = 100
+RESERVED_CATALOGS = frozenset(
+    {"system", "temp", "main", "memory", "information_schema", "pg_catalog"}
+)
+"""Catalogs and schemas that DuckDB has already; a product of such a name gets `_` behind it."""
 
 
 def _plain_name(name: str) -> str:
@@ -152,7 +159,14 @@ class UnitPath(_Strict):
 
 
 class TableRule(Source):
-    """One table of a product of several."""
+    """One table of a product.
+
+    Attributes:
+        unit: The column that names its unit, or the path to a table that has one.
+        public: Whether its rows belong to nobody, which leaves `unit` out.
+        columns: What analysts may do with them; of a public table all that are supported, with
+            every use, unless it says otherwise.
+    """
 
     unit: ColumnName | UnitPath | None = None
     public: bool = False
@@ -175,7 +189,19 @@ class AggregateRelease(_Strict):
     jitter: int | None = Field(default=None, ge=0, le=1000)
     dominance: float | None = Field(default=None, gt=0, le=1)
     scope: Literal["contract", "participant", "product"] | None = None
-    debits: int | None = Field(default=None, ge=0)
+    debits: int | None = Field(default=None, ge=1, le=10_000)
+
+    @property
+    def dominance_ppm(self) -> int | None:
+        """`dominance` in parts per million."""
+        return None if self.dominance is None else int(Decimal(str(self.dominance)) * 1_000_000)
+
+    @model_validator(mode="after")
+    def _exact(self) -> Self:
+        share = Decimal(str(self.dominance or 0)) * 1_000_000
+        if share != int(share):
+            raise ValueError("dominance has at most 6 decimals")
+        return self
 
 
 class DifferentialPrivacyRelease(_Strict):
@@ -185,6 +211,7 @@ class DifferentialPrivacyRelease(_Strict):
     epsilon: float = Field(gt=0)
     delta: float = Field(default=0.0, ge=0, lt=1)
     cells_per_unit: int = Field(default=1, ge=1)
+    rows_per_cell: int = Field(default=1, ge=1)
 
 
 class RowsRelease(_Strict):
@@ -206,6 +233,7 @@ class ProductFile(_Strict):
     Attributes:
         source, privacy_unit, columns: One table.
         tables: Several tables, instead of those three.
+        privacy_domain: Whom it protects; products of one domain protect the same people.
         release: The floor; contracts may only be stricter.
     """
 
@@ -221,9 +249,11 @@ class ProductFile(_Strict):
     update_cycle: str | None = None
     source: Source | None = None
     privacy_unit: ColumnName | None = None
-    privacy_domain: str | None = None
+    privacy_domain: ColumnName | None = None
     columns: Columns | None = None
-    tables: Annotated[dict[ColumnName, TableRule], Field(min_length=1)] | None = None
+    tables: (
+        Annotated[dict[ColumnName, TableRule], Field(min_length=1, max_length=MAX_TABLES)] | None
+    ) = None
     release: Release
 
     @model_validator(mode="after")
@@ -232,22 +262,67 @@ class ProductFile(_Strict):
         if self.tables is not None:
             if given := [name for name, value in single.items() if value is not None]:
                 raise ValueError(f"`tables` stands instead of {', '.join(given)}")
-            return self
-        if missing := [name for name, value in single.items() if value is None]:
+        elif missing := [name for name, value in single.items() if value is None]:
             raise ValueError(f"missing: {', '.join(missing)} (or `tables` instead)")
-        names = [name.lower() for name in (*(self.columns or {}), self.privacy_unit or "")]
-        if self.privacy_unit in (self.columns or {}):
-            raise ValueError(
-                "the privacy unit is not declared under `columns`: analysts can only count it"
-            )
-        if len(set(names)) != len(names):
-            raise ValueError("two columns differ only in the case of letters: rename one")
+        if len({name.lower() for name in self.table_rules}) != len(self.table_rules):
+            raise ValueError("two tables differ only in the case of letters: rename one")
+        for source in self.unit_sources:
+            self._check_columns(source)
         return self
+
+    def _check_columns(self, source: UnitSource) -> None:
+        where = f"{source.table}: " if self.tables is not None else ""
+        declared = self.table_rules[source.table].columns or {}
+        if source.column in declared:
+            raise ValueError(
+                f"{where}the privacy unit is not declared under `columns`: analysts can only "
+                "count it"
+            )
+        names = {*declared, *source.names}
+        if len({name.lower() for name in names}) != len(names):
+            raise ValueError(f"{where}two columns differ only in the case of letters: rename one")
 
     @property
     def table_name(self) -> str:
-        """How analysts call the table of a product of one: its id, `-` becoming `_`."""
-        return self.id.replace("-", "_")
+        """The product's name in SQL: its id, `-` becoming `_`.
+
+        It names the catalog of its tables, and the table of a product of one.
+        """
+        name = self.id.replace("-", "_")
+        return f"{name}_" if name in RESERVED_CATALOGS else name
+
+    @property
+    def table_rules(self) -> dict[str, TableRule]:
+        """All tables by name, in the file's order, also the one of a product of one."""
+        if self.tables is not None:
+            return self.tables
+        source = self.source.model_dump() if self.source else {}
+        rule = TableRule(**source, unit=self.privacy_unit, columns=self.columns)
+        return {self.table_name: rule}
+
+    @property
+    def unit_sources(self) -> tuple[UnitSource, ...]:
+        """Where each table's units come from; each table after the one it refers to."""
+        return resolve_units(
+            {
+                name: (rule.unit.via, rule.unit.on)
+                if isinstance(rule.unit, UnitPath)
+                else rule.unit
+                for name, rule in self.table_rules.items()
+            }
+        )
+
+    @property
+    def domain(self) -> str:
+        """Whom it protects, lower-cased: `privacy_domain`, else the first unit column's name.
+
+        Empty if it protects nobody: all tables are public.
+        """
+        units = [rule.unit for rule in self.table_rules.values()]
+        if all(unit is None for unit in units):
+            return ""
+        first = next(unit for unit in units if isinstance(unit, str))
+        return unicodedata.normalize("NFC", (self.privacy_domain or first).lower())
 
 
 class _Loader(yaml.SafeLoader):

@@ -27,6 +27,8 @@ from luoshu.contracts.product import (
     Offer,
     PersonalInformation,
     QualityGrade,
+    Table,
+    TableKey,
 )
 from luoshu.contracts.release_terms import ReleaseMode, ReleaseTerms
 from luoshu.contracts.times import to_milliseconds
@@ -128,15 +130,9 @@ def build_entry(
             delivery_form=DeliveryForm(declared.delivery_form or "001"),
             source=holder.name.in_language("en"),
             update_cycle=declared.update_cycle or "irregular",
-            columns=tuple(
-                Column(
-                    column.name,
-                    str(column.type),
-                    tuple(use for use in ColumnUse if use.value in {str(u) for u in column.uses}),
-                )
-                for column in prepared.columns
-            ),
+            columns=_columns(shelved),
             privacy_unit=prepared.privacy_unit or None,
+            tables=_tables(shelved),
             release=ReleaseTerms(ReleaseMode(floor.mode), floor.min_units),
             offers=tuple(offers),
             issued_at=to_milliseconds(now),
@@ -151,6 +147,35 @@ def build_entry(
         raise NodeError(
             "PRODUCT_FILE_INVALID", f"The product can't be published: {detail}."
         ) from error
+
+
+def _columns(shelved: ShelvedProduct) -> tuple[Column, ...]:
+    of_several = shelved.file.tables is not None
+    return tuple(
+        Column(
+            column.name,
+            str(column.type),
+            tuple(use for use in ColumnUse if use.value in {str(u) for u in column.uses}),
+            table.name if of_several else None,
+        )
+        for table in shelved.prepared.tables
+        for column in (table.columns if of_several else table.declared)
+    )
+
+
+def _tables(shelved: ShelvedProduct) -> tuple[Table, ...]:
+    if shelved.file.tables is None:
+        return ()
+    # The unit's column as declared: where it comes by a key, its name is none of the holder's.
+    units = {source.table: source.column for source in shelved.file.unit_sources}
+    return tuple(
+        Table(
+            table.name,
+            units.get(table.name),
+            tuple(TableKey(key.domain, key.columns) for key in table.keys),
+        )
+        for table in shelved.prepared.tables
+    )
 
 
 def _floor(prepared: PreparedProduct) -> ReleaseTerms:
