@@ -1,6 +1,7 @@
 """The release history on the holder's node: what was released before can't be got around."""
 
 import asyncio
+import errno
 import os
 from datetime import timedelta
 
@@ -8,6 +9,7 @@ import pytest
 from contract_world import ANALYST, HOLDER, THIRD, key, user_credential
 from history_world import history_world
 
+from luoshu.connector.compute.history import Audience
 from luoshu.connector.compute.outcome import Phase
 from luoshu.connector.contract.service import ContractAction
 from luoshu.connector.errors import NodeError
@@ -209,14 +211,14 @@ async def test_tables_that_are_lost_do_not_lose_the_history(world):
 async def test_disk_that_does_not_take_the_delta_releases_nothing(world, monkeypatch):
     state = await world.contract()
 
-    def broken(descriptor):
-        raise OSError(5, "Input/output error")
+    def broken(source, target, **rest):
+        raise OSError(errno.EIO, "Input/output error")
 
     world.ranges.hold = True
     request = await world.submit(world.ask(state, "1-20"))
     await world.ranges.reached.wait()
     with monkeypatch.context() as patched:
-        patched.setattr("luoshu.sandbox.history_port.os.fsync", broken)
+        patched.setattr(os, "rename", broken)
         world.ranges.go.set()
         with refused("QUERY_FAILED"):
             await world.fetched(request)
@@ -245,8 +247,6 @@ async def test_delta_that_is_not_what_was_announced_is_not_kept(world, monkeypat
 
 
 def _audience(state):
-    from luoshu.connector.compute.history import Audience
-
     return Audience("patient_id", ANALYST.id, state.contract_id, ReleaseScope.PARTICIPANT)
 
 

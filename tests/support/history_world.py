@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -19,7 +20,7 @@ from compute_world import ComputeWorld
 from contract_world import HOLDER, offer, terms
 from trading_world import offers_json, shelved
 
-from luoshu.policies import load_default_engine
+from luoshu.policies import PolicyEngine, load_default_engine
 from luoshu.sandbox.errors import SandboxFailureError
 from luoshu.sandbox.history_port import HistoryPort
 from luoshu.sandbox.run import ReleaseRules
@@ -111,6 +112,11 @@ class _RangeComputation:
         return conflicts
 
 
+@cache
+def _policy() -> PolicyEngine:
+    return load_default_engine()
+
+
 class HistoryWorld(ComputeWorld):
     """A holder whose computations are ranges of units."""
 
@@ -123,7 +129,7 @@ class HistoryWorld(ComputeWorld):
             sandbox=self.ranges,
             product=product.file,
             prepared=product.prepared,
-            policy=load_default_engine(),
+            policy=_policy(),
         )
         super().__init__(root, workshop)  # type: ignore[arg-type]
 

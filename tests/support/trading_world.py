@@ -300,7 +300,7 @@ class World:
             consumer=consumer,
             book=ContractBook(provider, entries),
             contracts=ContractService(
-                ledger, directory, provider, consumer, member.id, find_debits
+                ledger, directory, provider, consumer, participant_id=member.id, debits=find_debits
             ),
         )
         self.nodes[member.id] = node

@@ -402,7 +402,9 @@ class Contract:
         first = unverified_event(events[0].event).body
         requested = first.terms if isinstance(first, RequestBody) else state.terms
         heads = tuple(sequenced.position.digest for sequenced in events)
-        return _Folded(state, provider, consumer, consumer_envelope, requested, answer.debits, heads)
+        return _Folded(
+            state, provider, consumer, consumer_envelope, requested, answer.debits, heads
+        )
 
 
 def _mismatch(

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
 from luoshu.sandbox import wire
-from luoshu.sandbox.dp_agreement import DpLimits
+from luoshu.sandbox.dp_agreement import DpLimits, PrivacyPlan
 from luoshu.sandbox.errors import (
     GuardRefusalError,
     QueryError,
@@ -69,11 +69,13 @@ class VerifiedPlan:
         cells: Schema of the cells.
         tables: Names of the tables they come from.
         min_units: The threshold that will be applied.
+        privacy: What it costs, and how it will be released; of mode `dp` only.
     """
 
     cells: CellSchema
     tables: tuple[str, ...]
     min_units: int
+    privacy: PrivacyPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -257,11 +257,9 @@ class ScopedTransaction:
         try:
             for stale in directory.glob(_STALE):  # of a node that was killed
                 stale.unlink()
-            # A worker could have put a link there that points out of its directory.
-            found = delta.lstat()
-            if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_DELTA_BYTES:
-                raise HistoryUnavailableError("a history delta is no file, or too large")
+            _require_plain(delta)
             copy_durably(delta, target, digest)
+            target.chmod(0o600)
             _sync(directory.parent)  # the directory itself may be new
         except (OSError, HistoryUnavailableError) as error:
             raise NodeError("LOG_UNAVAILABLE", private=f"history not stored: {error}") from error
@@ -291,6 +289,13 @@ async def _to_the_end(work: Awaitable[_Result]) -> _Result:
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
+
+
+def _require_plain(delta: Path) -> None:
+    """Refuses what a worker could have put there: a link out of its directory, a pipe, too much."""
+    found = delta.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_DELTA_BYTES:
+        raise HistoryUnavailableError("a history delta is no file, or too large")
 
 
 def _files(connection: Connection, domain: str) -> dict[str, str]:

@@ -87,6 +87,7 @@ class ContractService:
         members: Members,
         provider: ContractProvider,
         consumer: ContractConsumer,
+        *,
         participant_id: str,
         debits: Callable[[sa.Connection, str], int],
     ) -> None:
