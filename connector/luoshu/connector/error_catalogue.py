@@ -208,9 +208,9 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
         "PRIVACY_QUOTA_EXHAUSTED",
         "RESOURCE_EXHAUSTED",
         "The contract's privacy quota doesn't pay for this computation.",
-        "Negotiate a new contract with `luoshu contract request`.",
+        "Negotiate a contract with a larger quota by `luoshu contract request`.",
         "合约的隐私配额不足以支付此次计算。",
-        "请用 `luoshu contract request` 协商新的合约。",
+        "请用 `luoshu contract request` 协商配额更高的合约。",
     ),
     (
         "RATE_LIMITED",
