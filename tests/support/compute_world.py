@@ -28,6 +28,7 @@ from trading_world import Shelf, World, offers_json
 
 from luoshu.connector.catalog.entry_building import ShelvedProduct
 from luoshu.connector.catalog.projection import CatalogProjection
+from luoshu.connector.compute.budget import BudgetProjection, domain_limits
 from luoshu.connector.compute.entries import Pseudonyms
 from luoshu.connector.compute.gatekeeping import Gatekeeper
 from luoshu.connector.compute.history import ReleaseHistory
@@ -50,6 +51,7 @@ from luoshu.sandbox.isolation.port import IsolationConfig
 from luoshu.sandbox.prepare import prepare_product
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.product_file import ProductFile, parse_product
+from luoshu.sandbox.release.dp_budget import Guarantee
 from luoshu.sandbox.run import Computation, Outcome, ReleaseRules, Sandbox
 from luoshu.sandbox.templates import BoundParameter
 
@@ -109,6 +111,9 @@ class PreparedShelf(Shelf):
     def prepared(self, product_id: str) -> PreparedProduct:
         return self.load(parse_product_id(product_id).local_id).prepared
 
+    def domain_limits(self, domain: str) -> tuple[Guarantee, ...]:
+        return domain_limits([shelved.file for shelved in self.products.values()], domain)
+
 
 @dataclass
 class HeldSandbox:
@@ -166,7 +171,12 @@ class _Held:
 class ComputeWorld(World):
     """A holder with one product, an analyst, a third member."""
 
-    projections = (CatalogProjection, ContractProjection, ComputeProjection)
+    projections = (
+        CatalogProjection,
+        ContractProjection,
+        ComputeProjection,
+        BudgetProjection,
+    )
 
     def __init__(self, root: Path, workshop: Workshop) -> None:
         super().__init__(root)

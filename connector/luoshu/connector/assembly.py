@@ -17,6 +17,7 @@ from luoshu.connector.catalog.ports import CatalogPeer
 from luoshu.connector.catalog.projection import CatalogProjection
 from luoshu.connector.catalog.reader import CatalogReader
 from luoshu.connector.catalog.service import CatalogService
+from luoshu.connector.compute.budget import BudgetProjection
 from luoshu.connector.compute.entries import Pseudonyms
 from luoshu.connector.compute.gatekeeping import Gatekeeper
 from luoshu.connector.compute.history import ReleaseHistory
@@ -113,6 +114,7 @@ async def assemble(context: NodeContext, stack: AsyncExitStack) -> Parts:
             CatalogProjection(),
             ContractProjection(),
             ComputeProjection(),
+            BudgetProjection(),
         ],
     )
     stack.callback(ledger.close)

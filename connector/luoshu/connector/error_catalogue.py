@@ -213,6 +213,22 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
         "请用 `luoshu contract request` 协商新的合约。",
     ),
     (
+        "PRIVACY_BUDGET_EXHAUSTED",
+        "RESOURCE_EXHAUSTED",
+        "The privacy budget of the people in this data doesn't pay for this computation.",
+        "Ask the holder whether its budget can be raised; what was spent is never given back.",
+        "所涉人群的隐私预算不足以支付此次计算。",
+        "请询问数据持有方能否提高预算；已消耗的预算不会退还。",
+    ),
+    (
+        "PRIVACY_QUOTA_EXHAUSTED",
+        "RESOURCE_EXHAUSTED",
+        "The contract's privacy quota doesn't pay for this computation.",
+        "Negotiate a contract with a larger quota by `luoshu contract request`.",
+        "合约的隐私配额不足以支付此次计算。",
+        "请用 `luoshu contract request` 协商配额更高的合约。",
+    ),
+    (
         "RATE_LIMITED",
         "RESOURCE_EXHAUSTED",
         "Too many requests.",

@@ -7,18 +7,15 @@ been prepared again since, with a stricter floor; what is stricter counts, part 
 from __future__ import annotations
 
 from dataclasses import replace
-from decimal import Decimal
 
-from luoshu.contracts.dp_terms import DpTerms, PrivacyBound
+from luoshu.connector.dp_rules import dp_floor, dp_limits
 from luoshu.contracts.release_terms import (
     AGGREGATE_DEFAULTS,
     ReleaseMode,
     ReleaseScope,
     ReleaseTerms,
 )
-from luoshu.sandbox.dp_agreement import DpLimits
 from luoshu.sandbox.prepared import PreparedProduct
-from luoshu.sandbox.release.dp_budget import Guarantee
 from luoshu.sandbox.run import ReleaseRules
 
 __all__ = ["effective_rules", "floor_of"]
@@ -27,13 +24,10 @@ __all__ = ["effective_rules", "floor_of"]
 def floor_of(product: PreparedProduct) -> ReleaseTerms:
     """The release floor of a prepared product, as terms that leave open what is the default."""
     floor, default = product.release, AGGREGATE_DEFAULTS
-    mode = ReleaseMode(floor.mode)
-    if mode is ReleaseMode.DP:
-        computation = PrivacyBound(Decimal(floor.epsilon), Decimal(floor.delta))
-        dp = DpTerms(computation, None, floor.cells_per_unit, floor.rows_per_cell)
-        return ReleaseTerms(mode, 1, dp=dp)
-    terms = ReleaseTerms(mode, floor.min_units)
-    if mode is ReleaseMode.ROWS:
+    if floor.mode == ReleaseMode.DP:
+        return dp_floor(floor)
+    terms = ReleaseTerms(ReleaseMode(floor.mode), floor.min_units)
+    if terms.mode is not ReleaseMode.AGGREGATE:
         return terms
     scope = ReleaseScope(floor.scope)
     return replace(
@@ -61,16 +55,5 @@ def effective_rules(terms: ReleaseTerms, product: PreparedProduct) -> ReleaseRul
         dominance_ppm=rule.dominance_ppm,
         scope=rule.scope.value,
         debits=rule.debits,
-        dp=_dp_limits(terms.completed_by(floor), floor),
-    )
-
-
-def _dp_limits(terms: ReleaseTerms, floor: ReleaseTerms) -> DpLimits | None:
-    if terms.dp is None:
-        return None
-    dp = terms.dp if floor.dp is None else terms.dp.strictest(floor.dp)
-    return DpLimits(
-        Guarantee.of(dp.computation.epsilon, dp.computation.delta),
-        dp.cells_per_unit,
-        dp.rows_per_cell,
+        dp=dp_limits(terms, floor),
     )

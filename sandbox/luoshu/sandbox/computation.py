@@ -20,7 +20,7 @@ from typing import Self, TypeAlias, TypeVar
 
 from luoshu.sandbox import answers, wire
 from luoshu.sandbox.answers import ReleasedAnswer, Stage1Result, Withholding
-from luoshu.sandbox.dp_agreement import DpLimits
+from luoshu.sandbox.dp_agreement import DpLimits, PrivacyPlan
 from luoshu.sandbox.errors import SandboxFailureError, SandboxUnavailableError
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.history_port import (
@@ -83,11 +83,13 @@ class VerifiedPlan:
         cells: Schema of each cell query.
         tables: The protected tables they come from, as `catalog.table`.
         rules: In force: the strictest of the contract's and the floors of the products used.
+        privacy: What it costs, and how it will be released; of mode `dp` only.
     """
 
     cells: tuple[CellSchema, ...]
     tables: tuple[str, ...]
     rules: ReleaseRules
+    privacy: PrivacyPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,11 +244,16 @@ class DifferentialPrivacyRelease(_Strict):
             self.delta if self.budget_delta is None else self.budget_delta,
         )
 
+    @property
+    def budget(self) -> Guarantee | None:
+        """The declared budget, as it is accounted."""
+        declared = self.declared_budget
+        return None if declared is None else _guarantee(*declared)
+
     @model_validator(mode="after")
     def _affordable(self) -> Self:
         cost = cost_of(self.computation, unknown_keys=False)
-        budget = self.declared_budget
-        if budget is not None and not Budget(_guarantee(*budget)).affords(cost):
+        if self.budget is not None and not Budget(self.budget).affords(cost):
             raise ValueError(
                 "the budget doesn't pay for one computation of this epsilon and delta (with "
                 "budget_delta, a computation without delta costs more than its epsilon)"

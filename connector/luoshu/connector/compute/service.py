@@ -7,7 +7,8 @@ The order is the promise:
 2. policy is asked without debit, so that what it refuses starts no worker;
 3. the workers start, with no data; the guard verifies the query;
 4. in one commit: policy decides again on the meters of this moment, the
-   decision entry and the contract's use event are written and durable;
+   decision entry, which debits what it costs of a privacy budget (`.budget`),
+   and the contract's use event are written and durable;
 5. only then are cells computed, and the release stage decides on them, by itself in
    its privacy domain until what it released has joined the history (`.history`);
 6. the result is stored, the release entry is durable, and only then may the
@@ -29,6 +30,7 @@ from sqlalchemy import Connection
 
 from luoshu.connector.clock import Clock
 from luoshu.connector.compute.arrow import encode_result
+from luoshu.connector.compute.budget import PrivacyCharge, charge_of
 from luoshu.connector.compute.entries import Pseudonyms
 from luoshu.connector.compute.gatekeeping import AuthenticRequest, Gatekeeper, RequestKey, Ruling
 from luoshu.connector.compute.history import Audience, ReleaseHistory, ScopedHistory
@@ -51,7 +53,8 @@ from luoshu.connector.observability import get_logger
 from luoshu.connector.release_rules import effective_rules
 from luoshu.contracts.canonical import digest
 from luoshu.contracts.contract import ContractState
-from luoshu.contracts.release_terms import ReleaseMode, ReleaseScope
+from luoshu.contracts.release_terms import ReleaseMode, ReleaseScope, ReleaseTerms
+from luoshu.sandbox.dp_agreement import PrivacyPlan
 from luoshu.sandbox.errors import (
     GuardRefusalError,
     QueryError,
@@ -60,6 +63,7 @@ from luoshu.sandbox.errors import (
 )
 from luoshu.sandbox.history_port import HistoryPort
 from luoshu.sandbox.prepared import PreparedProduct
+from luoshu.sandbox.release.dp_budget import Guarantee
 from luoshu.sandbox.run import Computation, Outcome, ReleaseRules
 from luoshu.sandbox.templates import BoundParameter, Query
 
@@ -103,6 +107,14 @@ class ProductShelf(Protocol):
 
         Raises:
             NodeError: ``NOT_FOUND``.
+        """
+        ...
+
+    def domain_limits(self, domain: str) -> tuple[Guarantee, ...]:
+        """The privacy budgets of a domain; see `luoshu.connector.compute.budget`.
+
+        Raises:
+            NodeError: A product's file can't be read.
         """
         ...
 
@@ -343,7 +355,8 @@ class ComputeService:
                     ReleaseScope(rules.scope),
                 )
             )
-        return _Job(asked, query_of(state.terms, asked.request), product, rules, history)
+        query = query_of(state.terms, asked.request)
+        return _Job(asked, query, product, rules, history, state.terms.release)
 
     async def _compute(self, running: Running, job: _Job) -> Outcome:
         asked, history = job.asked, job.history
@@ -356,13 +369,14 @@ class ComputeService:
                 [job.product], job.rules, job.query.sql, history, job.query.parameters
             ) as computation:
                 try:
-                    await computation.verify()
+                    plan = await computation.verify()
                 except (GuardRefusalError, QueryError) as refusal:
                     await self._refuse(asked, Refusal(refusal.code, refusal.message))
                 # Hashed the first time, which is no work for the ledger's one writer.
                 measurement = await asyncio.to_thread(lambda: self._sandbox.measurement)
+                charge = await self._charge(job, plan.privacy)
                 refused = await self._ledger.commit(
-                    lambda tx: self._recorder.decision(tx, asked, measurement)
+                    lambda tx: self._recorder.decision(tx, asked, measurement, charge)
                 )
                 if refused is not None:
                     raise refused
@@ -372,6 +386,17 @@ class ComputeService:
                 return outcome
         except SandboxUnavailableError as error:
             raise NodeError("SANDBOX_UNAVAILABLE", private=error.message) from error
+
+    async def _charge(self, job: _Job, plan: PrivacyPlan | None) -> PrivacyCharge | None:
+        """What the computation costs in privacy, and the limits that it must keep."""
+        domain = job.product.domain
+        limits: tuple[Guarantee, ...] = ()
+        if job.rules.mode == ReleaseMode.DP:
+            try:
+                limits = await asyncio.to_thread(self._products.domain_limits, domain)
+            except NodeError as error:
+                raise NodeError("QUERY_FAILED", private=f"{domain}: {error}") from error
+        return charge_of(job.rules, plan, domain, job.terms, limits)
 
     async def _refuse(self, asked: AuthenticRequest, refusal: Refusal) -> NoReturn:
         """Writes a refusal of the guard and raises it."""
@@ -454,6 +479,7 @@ class _Job:
         rules: The strictest of contract and product.
         history: What its result is compared with; None if its mode compares nothing, or the
             product is public.
+        terms: The contract's release section.
     """
 
     asked: AuthenticRequest
@@ -461,6 +487,7 @@ class _Job:
     product: PreparedProduct
     rules: ReleaseRules
     history: ScopedHistory | None
+    terms: ReleaseTerms
 
 
 def _check_same(request_digest: str, asked: AuthenticRequest) -> None:
