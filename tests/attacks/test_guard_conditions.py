@@ -15,7 +15,6 @@ ATTACKS = family(
             "abs_switch": "SELECT sum(abs(income - 5000000)) FROM person",
             "greatest_switch": "SELECT sum(greatest(income, 5000000)) FROM person",
             "least_switch": "SELECT sum(income - least(income, 5000000)) FROM person",
-            "nullif_switch": "SELECT count(nullif(age, 127)) FROM person",
             "floor_switch": "SELECT sum(floor(income / 5000000)) FROM person",
             "integer_division": "SELECT sum(income // 5000000) FROM person",
             "modulo": "SELECT sum(age % 2) FROM person",
@@ -27,9 +26,6 @@ ATTACKS = family(
             "rounded": "SELECT sum(round(income, -7)) FROM person",
             "division_by_column": "SELECT sum(income / (age - 126)) FROM person",
             "division_by_zero": "SELECT sum(income / 0) FROM person",
-            "comparison_as_number": "SELECT sum((age = 127)::INT) FROM person",
-            "comparison_counted": "SELECT count_if(age = 127) FROM person",
-            "comparison_times_income": f"SELECT sum((email = '{MAIL}')::INT * income) FROM person",
             "text_length": "SELECT sum(length(email)) FROM person",
             "text_found": "SELECT sum(strpos(email, 'alice') * income) FROM person",
             "hashed": "SELECT sum(hash(email)) FROM person",
@@ -67,6 +63,10 @@ ATTACKS = family(
     either(
         "a sum that is told who it should be of",
         {
+            "nullif_switch": "SELECT count(nullif(age, 127)) FROM person",
+            "comparison_as_number": "SELECT sum((age = 127)::INT) FROM person",
+            "comparison_counted": "SELECT count_if(age = 127) FROM person",
+            "comparison_times_income": f"SELECT sum((email = '{MAIL}')::INT * income) FROM person",
             "case_else_zero": (
                 f"SELECT sum(CASE WHEN email = '{MAIL}' THEN income ELSE 0 END) FROM person"
             ),

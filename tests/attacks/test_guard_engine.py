@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from attack_world import MAIL, Answers, Attack, denied, either, family, nothing
+from attack_world import MAIL, Answers, Attack, World, denied, either, family, nothing
 
 ATTACKS = family(
     denied(
@@ -46,7 +46,6 @@ ATTACKS = family(
             "other_schema": "SELECT count(*) FROM temp.main.person",
             "environment": "SELECT getenv('PATH') FROM person",
             "version": "SELECT version(), count(*) FROM person",
-            "user": "SELECT current_user, count(*) FROM person",
             "time": "SELECT now(), count(*) FROM person",
         },
     ),
@@ -75,7 +74,6 @@ ATTACKS = family(
             "profile": "PRAGMA enable_profiling",
             "set": "SET memory_limit = '10GB'",
             "variable": "SET VARIABLE x = (SELECT max(income) FROM person)",
-            "get_variable": "SELECT count(*) FROM person WHERE income > getvariable('x')",
             "macro": "CREATE MACRO sum(x) AS max(x)",
             "table": "CREATE TABLE x AS FROM person",
             "view": "CREATE VIEW person AS SELECT 1",
@@ -134,6 +132,20 @@ ATTACKS = family(
         },
     ),
     either(
+        "constants that tell nothing",
+        {
+            "user": "SELECT current_user, count(*) FROM person",
+            "get_variable": "SELECT count(*) FROM person WHERE income > getvariable('x')",
+        },
+        (World.CHANGED,),
+    ),
+    either(
+        "text that is none",
+        {
+            "lone_surrogate": "SELECT count(*) FROM person WHERE email = '\ud800'",
+        },
+    ),
+    either(
         "sets of aggregates",
         {
             "except_of_cells": (
@@ -164,7 +176,6 @@ ATTACKS = family(
             "right_to_left": "SELECT count(*) FROM person \u202e; TABLE person",
             "nul_byte": "SELECT count(*) FROM person\0; FROM person",
             "nul_in_text": "SELECT count(*) FROM person WHERE email = 'a\0b'",
-            "lone_surrogate": "SELECT count(*) FROM person WHERE email = '\ud800'",
             "unicode_escape": 'SELECT sum(U&"\\0069ncome") FROM person WHERE U&"\\0000" = 1',
             "dollar_quoted_statement": "SELECT $$; FROM person; $$ FROM person",
             "unclosed_quote": "SELECT count(*) FROM person WHERE email = 'a",

@@ -35,7 +35,6 @@ ATTACKS = family(
             "log_of_zero": "SELECT sum(log(income - 20000.25)) FROM person",
             "factorial": "SELECT sum(factorial(age::INT)) FROM person",
             "overflowing_product": "SELECT sum(income * income * income * income) FROM person",
-            "overflowing_column": "SELECT sum(age * 9223372036854775807) FROM person",
             "overflowing_shift": "SELECT sum(1 << age) FROM person",
             "overflowing_date": "SELECT count(*) FROM person WHERE joined + age * 1000000 > joined",
             "character_of_age": "SELECT count(*) FROM person WHERE chr(age::INT) = 'a'",
@@ -84,6 +83,7 @@ ATTACKS = family(
     either(
         "a cast or a division over released cells must not raise",
         {
+            "overflowing_column": "SELECT sum(age * 9223372036854775807) FROM person",
             "cell_to_narrow": "SELECT count(*)::TINYINT FROM person WHERE district = 'd0'",
             "cell_to_date": ("SELECT (count(*)::VARCHAR)::DATE FROM person WHERE district = 'd0'"),
             "cell_division": (

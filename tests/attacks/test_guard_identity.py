@@ -77,7 +77,6 @@ ATTACKS = family(
             "unit_range": "SELECT count(*) FROM person WHERE person_id < 'P-2'",
             "unit_between": "SELECT count(*) FROM visit WHERE visitor BETWEEN 10 AND 40",
             "unit_like": "SELECT count(*) FROM person WHERE person_id LIKE 'P-c%'",
-            "unit_is_null": "SELECT count(*) FROM person WHERE person_id IS NULL",
             "unit_in_case": (
                 "SELECT sum(CASE WHEN person_id = 7 THEN income ELSE 0 END) FROM person"
             ),
@@ -108,7 +107,6 @@ ATTACKS = family(
         {
             "sum_of_unit": "SELECT sum(person_id) FROM person",
             "average_of_unit": "SELECT avg(visitor) FROM visit",
-            "count_of_unit": "SELECT count(person_id) FROM person",
             "maximum_of_unit": "SELECT max(person_id) FROM person",
             "unit_times_income": "SELECT sum(person_id * income) FROM person",
             "listed_units": "SELECT string_agg(person_id, ',') FROM person",
@@ -123,6 +121,8 @@ ATTACKS = family(
     nothing(
         "the accepted uses of the unit, aimed at Alice",
         {
+            "unit_is_null": "SELECT count(*) FROM person WHERE person_id IS NULL",
+            "count_of_unit": "SELECT count(person_id) FROM person WHERE age = 127",
             "distinct_units_of_one": (
                 f"SELECT count(DISTINCT person_id) FROM person WHERE email = '{MAIL}'"
             ),

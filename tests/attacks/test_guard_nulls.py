@@ -9,6 +9,7 @@ ATTACKS = family(
     either(
         "values that swallow a sum, but for her part",
         {
+            "ifnull_of_value": "SELECT sum(ifnull(age, 1000000)) FROM person",
             "nan_constant": "SELECT sum('nan'::DOUBLE) FROM person",
             "nan_in_case": "SELECT sum(CASE WHEN age = 127 THEN income ELSE 'nan' END) FROM person",
             "infinity_in_case": (
@@ -67,7 +68,6 @@ ATTACKS = family(
         {
             "nullif_counted": f"SELECT count(*) - count(nullif(email, '{MAIL}')) FROM person",
             "nullif_in_key": "SELECT nullif(email, 'x') AS k, count(*) FROM person GROUP BY k",
-            "ifnull_of_value": "SELECT sum(ifnull(age, 1000000)) FROM person",
             "try_cast_to_null": "SELECT count(TRY_CAST(email AS INT)) FROM person",
             "try_of_error": "SELECT count(TRY(email::INT)) FROM person",
         },

@@ -37,7 +37,6 @@ ATTACKS = family(
             "where_key_over_cells": (
                 f"SELECT n FROM (SELECT district AS d, count(*) AS n {_BY}) WHERE d = 'lone'"
             ),
-            "qualify_smallest": (f"SELECT district, count(*) {_BY} QUALIFY count(*) < 10"),
         },
     ),
     silent(
@@ -145,6 +144,7 @@ ATTACKS = family(
                 "SELECT cohort, count(*) FROM person GROUP BY cohort HAVING "
                 "sum(CASE WHEN income > 5000000 THEN 1 ELSE 0 END) = 1"
             ),
+            "qualify_smallest": (f"SELECT district, count(*) {_BY} QUALIFY count(*) < 10"),
             "limit_percent": "SELECT cohort, count(*) FROM person GROUP BY cohort LIMIT 10%",
             "negative_limit": f"SELECT district, count(*) {_BY} LIMIT -1",
         },

@@ -25,7 +25,6 @@ ATTACKS = family(
             ),
             "natural_join_of_rows": "SELECT illness FROM person NATURAL JOIN visit",
             "lateral_row": "SELECT s.x FROM person p, LATERAL (SELECT p.income AS x) s",
-            "row_id": "SELECT rowid, count(*) FROM person GROUP BY rowid",
             "undeclared_column": "SELECT hidden, count(*) FROM person GROUP BY hidden",
         },
     ),
@@ -58,7 +57,6 @@ ATTACKS = family(
             "star_replaced": "SELECT * REPLACE (1 AS income) FROM person",
             "star_excluded": "SELECT * EXCLUDE (email) FROM person",
             "star_renamed": "SELECT * RENAME (email AS district) FROM person",
-            "position": "SELECT #2, count(*) FROM person GROUP BY #2",
             "position_of_unit": "SELECT #1 FROM person",
             "position_in_order": "SELECT count(*) FROM person ORDER BY #7",
             "alias_list_unit_key": "SELECT a, count(*) FROM person AS t(a, b, c) GROUP BY a",
@@ -112,6 +110,8 @@ ATTACKS = family(
     either(
         "sums of columns under other names",
         {
+            "position": "SELECT #2, count(*) FROM person GROUP BY #2",
+            "row_id": "SELECT rowid, count(*) FROM person GROUP BY rowid",
             "alias_list_sum": ("SELECT sum(e) FROM person AS t(a, b, c, d, e) WHERE c = 'lone'"),
             "alias_like_a_table": (
                 "SELECT visit.sex, count(*) FROM person AS visit WHERE visit.district = 'lone' "

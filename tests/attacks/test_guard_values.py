@@ -48,7 +48,6 @@ _RETURNING = (
     "sem(income)",
     "fsum(income)",
     "kahan_sum(income)",
-    "weighted_avg(income, age)",
     "map_from_entries(list((email, income)))",
     "json_group_array(income)",
     "arbitrary(email)",
@@ -88,6 +87,10 @@ ATTACKS = family(
             ),
             "distinct_below": "SELECT sum(income) FROM (SELECT DISTINCT income FROM person)",
         },
+    ),
+    either(
+        "a weighted average",
+        {"weighted_average": "SELECT weighted_avg(income, age) FROM person WHERE age = 127"},
     ),
     either(
         "a percentile that is somebody's own value",

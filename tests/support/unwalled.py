@@ -27,7 +27,7 @@ from luoshu.sandbox.isolation.port import (
     WorkerSpec,
 )
 from luoshu.sandbox.run import Sandbox
-from luoshu.sandbox.worker import release, stage1, stage2
+from luoshu.sandbox.worker import release, setup, stage1, stage2
 from luoshu.sandbox.worker.stage import Message
 
 _PRODUCT = "/product/"
@@ -150,55 +150,55 @@ class _Engines:
     @contextmanager
     def lend(self, spec: WorkerSpec) -> Iterator[None]:
         """Within, the set-up of a worker in this thread yields an engine as the worker has it."""
-        paths = sorted(
-            str(mount.source) for mount in spec.mounts if mount.target.startswith(_PRODUCT)
-        )
+        paths = {
+            mount.target: str(mount.source)
+            for mount in spec.mounts
+            if mount.target.startswith(_PRODUCT)
+        }
+        key = tuple(f"{target} {source}" for target, source in sorted(paths.items()))
         lent: list[engine.Connection] = []
 
         def set_up(message: Message) -> tuple[engine.Connection, int]:
-            assert isinstance(message["catalogs"], list)
-            assert len(message["catalogs"]) == len(paths)
             with self._lock:
-                idle = self._idle.setdefault(tuple(paths), [])
+                idle = self._idle.setdefault(key, [])
                 opened = idle.pop() if idle else None
-            lent.append(opened or self._open(spec, message))
-            return lent[0].cursor(), int(str(message["max_rows"]))
+            if opened is None:
+                opened, _ = _WALLED_SET_UP({**message, "threads": 1})
+            lent.append(opened)
+            return opened, int(str(message["max_rows"]))
 
-        _current.set_up = set_up
+        _current.set_up, _current.paths = set_up, paths
         try:
             yield
         finally:
             for connection in lent:
-                self._return(paths, connection)
+                self._return(key, connection)
 
-    def _return(self, paths: list[str], connection: engine.Connection) -> None:
+    def _return(self, key: tuple[str, ...], connection: engine.Connection) -> None:
         tables = connection.execute(
-            "SELECT table_name FROM duckdb_tables() WHERE database_name = 'memory'"
+            "SELECT database_name, table_name FROM duckdb_tables() "
+            "WHERE database_name IN ('memory', 'temp')"
         )
-        for (name,) in tables.fetchall():
-            connection.execute(f"DROP TABLE {engine.identifier(name)}")
+        for database, name in tables.fetchall():
+            connection.execute(f"DROP TABLE {database}.main.{engine.identifier(name)}")
         with self._lock:
-            self._idle[tuple(paths)].append(connection)
-
-    def _open(self, spec: WorkerSpec, message: Message) -> engine.Connection:
-        memory, catalogs = message["memory_bytes"], message["catalogs"]
-        assert isinstance(memory, int)
-        assert isinstance(catalogs, list)
-        connection = engine.open_engine(memory, 1)
-        for number, catalog in enumerate(catalogs):
-            path = _mount(spec, f"{_PRODUCT}{number}.duckdb")
-            engine.attach(connection, str(catalog), str(path))
-        engine.lock(connection)
-        return connection
+            self._idle[key].append(connection)
 
 
 _ENGINES = _Engines()
+_WALLED_SET_UP = setup.set_up
+_ATTACH = engine.attach
 _current: threading.local = threading.local()
 
 
 def _set_up(message: Message) -> tuple[engine.Connection, int]:
     set_up: Callable[[Message], tuple[engine.Connection, int]] = _current.set_up
     return set_up(message)
+
+
+def _attach(connection: engine.Connection, catalog: str, path: str) -> None:
+    """The files are where they are on the host."""
+    _ATTACH(connection, catalog, getattr(_current, "paths", {}).get(path, path))
 
 
 def _stage1(channel: _Channel, spec: WorkerSpec) -> None:
@@ -227,5 +227,6 @@ _WORK: dict[str, Callable[[_Channel, WorkerSpec], None]] = {
     "release": _release,
     "stage2": _stage2,
 }
-# Only threads of ours have a set-up of their own; nothing else in a test process is a worker.
+# Only threads of ours have a set-up and paths of their own; nothing else here is a worker.
 stage1.set_up = stage2.set_up = _set_up
+engine.attach = _attach
