@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +28,10 @@ from trading_world import Shelf, World, offers_json
 
 from luoshu.connector.catalog.entry_building import ShelvedProduct
 from luoshu.connector.catalog.projection import CatalogProjection
+from luoshu.connector.compute.budget import BudgetProjection, domain_limits
 from luoshu.connector.compute.entries import Pseudonyms
 from luoshu.connector.compute.gatekeeping import Gatekeeper
+from luoshu.connector.compute.history import ReleaseHistory
 from luoshu.connector.compute.outcome import Phase
 from luoshu.connector.compute.projection import ComputeProjection
 from luoshu.connector.compute.results import ResultStore
@@ -44,11 +46,14 @@ from luoshu.contracts.keys import KeyUse
 from luoshu.contracts.log.entry import EntryBody
 from luoshu.contracts.log.receipt import Receipt, verify_receipt
 from luoshu.policies import PolicyEngine, load_default_engine
+from luoshu.sandbox.history_port import HistoryPort
 from luoshu.sandbox.isolation.port import IsolationConfig
 from luoshu.sandbox.prepare import prepare_product
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.product_file import ProductFile, parse_product
+from luoshu.sandbox.release.dp_budget import Guarantee
 from luoshu.sandbox.run import Computation, Outcome, ReleaseRules, Sandbox
+from luoshu.sandbox.templates import BoundParameter
 
 BY_SEX = "SELECT sex, count(*) AS n, sum(time) AS days FROM lung GROUP BY sex"
 RAW_ROWS = "SELECT * FROM lung"
@@ -106,6 +111,9 @@ class PreparedShelf(Shelf):
     def prepared(self, product_id: str) -> PreparedProduct:
         return self.load(parse_product_id(product_id).local_id).prepared
 
+    def domain_limits(self, domain: str) -> tuple[Guarantee, ...]:
+        return domain_limits([shelved.file for shelved in self.products.values()], domain)
+
 
 @dataclass
 class HeldSandbox:
@@ -121,9 +129,15 @@ class HeldSandbox:
         return self.sandbox.measurement
 
     def computation(
-        self, products: list[PreparedProduct], rules: ReleaseRules, sql: str
+        self,
+        products: list[PreparedProduct],
+        rules: ReleaseRules,
+        sql: str,
+        history: HistoryPort | None,
+        parameters: Sequence[BoundParameter],
     ) -> Computation:
-        return _Held(self, self.sandbox.computation(products, rules, sql))  # type: ignore[return-value]
+        inner = self.sandbox.computation(products, rules, sql, history, parameters)
+        return _Held(self, inner)  # type: ignore[return-value]
 
     async def hold(self) -> None:
         self.reached.set()
@@ -157,7 +171,12 @@ class _Held:
 class ComputeWorld(World):
     """A holder with one product, an analyst, a third member."""
 
-    projections = (CatalogProjection, ContractProjection, ComputeProjection)
+    projections = (
+        CatalogProjection,
+        ContractProjection,
+        ComputeProjection,
+        BudgetProjection,
+    )
 
     def __init__(self, root: Path, workshop: Workshop) -> None:
         super().__init__(root)
@@ -197,6 +216,9 @@ class ComputeWorld(World):
             products=self.shelf,
             sandbox=sandbox or self.workshop.sandbox,
             results=ResultStore(self.results),
+            history=ReleaseHistory(
+                self.root / HOLDER.name / "history", self.holder.ledger, lambda _: bytes(32)
+            ),
             pseudonyms=Pseudonyms(bytes(32)),
             clock=self.clock,
             concurrency=concurrency,
@@ -215,7 +237,7 @@ class ComputeWorld(World):
         wanted = canonicalize(terms(**changes).to_payload())
         return await node.contracts.request(PRODUCT, "", wanted)
 
-    def ask(self, state: ContractState, sql: str = BY_SEX, **changes: Any) -> Envelope:
+    def ask(self, state: ContractState, sql: str | None = BY_SEX, **changes: Any) -> Envelope:
         """A new signed request of the analyst's user."""
         fields: dict[str, Any] = {
             "id": request_id(uuid4()),

@@ -18,6 +18,7 @@ from luoshu.connector.catalog.projection import CatalogProjection
 from luoshu.connector.catalog.reader import CatalogReader
 from luoshu.connector.catalog.service import CatalogService
 from luoshu.connector.clock import ManualClock
+from luoshu.connector.compute.projection import find_debits
 from luoshu.connector.contract.book import ContractBook
 from luoshu.connector.contract.consumer import ContractConsumer
 from luoshu.connector.contract.projection import ContractProjection
@@ -298,7 +299,9 @@ class World:
             provider=provider,
             consumer=consumer,
             book=ContractBook(provider, entries),
-            contracts=ContractService(ledger, directory, provider, consumer, member.id),
+            contracts=ContractService(
+                ledger, directory, provider, consumer, participant_id=member.id, debits=find_debits
+            ),
         )
         self.nodes[member.id] = node
         return node

@@ -7,6 +7,7 @@ from contract_world import NOW, YEAR, terms
 
 from luoshu.contracts.constraint import bounds_of
 from luoshu.contracts.errors import DocumentError
+from luoshu.contracts.release_terms import parts_per_million
 from luoshu.contracts.terms import (
     Action,
     Constraint,
@@ -172,7 +173,18 @@ def test_constraints_nobody_could_decide_are_refused(item: object) -> None:
         {"release": {"mode": "aggregate", "min_units": True}},
         {"release": {"mode": "aggregate", "min_units": 10**6 + 1}},
         {"release": {"mode": "aggregate"}},
-        {"release": {**RELEASE, "jitter": 4}},
+        {"release": {**RELEASE, "jitter": -1}},
+        {"release": {**RELEASE, "jitter": 4.0}},
+        {"release": {**RELEASE, "jitter": None}},
+        {"release": {**RELEASE, "dominance_ppm": 0}},
+        {"release": {**RELEASE, "dominance_ppm": 10**6 + 1}},
+        {"release": {**RELEASE, "dominance": 0.85}},
+        {"release": {**RELEASE, "scope": "world"}},
+        {"release": {**RELEASE, "scope": ["product"]}},
+        {"release": {**RELEASE, "debits": 0}},
+        {"release": {**RELEASE, "debits": True}},
+        {"release": {**RELEASE, "noise": 1}},
+        {"release": {"mode": "rows", "min_units": 0, "scope": "product"}},
     ],
 )
 def test_terms_nobody_could_enforce_are_refused(change: dict) -> None:
@@ -211,6 +223,69 @@ def test_release_terms_compare(
     asked = ReleaseTerms(ReleaseMode(mode), min_units)
     floor = ReleaseTerms(ReleaseMode(floor_mode), floor_units)
     assert asked.stricter_or_equal(floor) is holds
+
+
+STRICT = {"jitter": 4, "dominance_ppm": 850_000, "scope": "participant", "debits": 16}
+
+
+def release(**rules: object) -> ReleaseTerms:
+    return ReleaseTerms.from_payload({**RELEASE, **rules})  # type: ignore[dict-item]
+
+
+def test_release_rules_left_open_have_their_defaults_and_no_bytes() -> None:
+    assert release().aggregate == release(**STRICT).aggregate
+    assert release().to_payload() == RELEASE
+    assert release(**STRICT).to_payload() == {**RELEASE, **STRICT}
+    assert release(scope="product").to_payload() == {**RELEASE, "scope": "product"}
+
+
+@pytest.mark.parametrize(
+    ("stricter", "weaker"),
+    [
+        ({"jitter": 5}, {}),
+        ({}, {"jitter": 3}),
+        ({"dominance_ppm": 849_999}, {}),
+        ({}, {"dominance_ppm": 10**6}),
+        ({"scope": "product"}, {"scope": "participant"}),
+        ({"scope": "participant"}, {"scope": "contract"}),
+        ({}, {"scope": "contract"}),
+        ({"debits": 15}, {}),
+        ({}, {"debits": 17}),
+    ],
+)
+def test_every_release_rule_is_compared(stricter: dict, weaker: dict) -> None:
+    assert release(**stricter).stricter_or_equal(release(**weaker))
+    assert not release(**weaker).stricter_or_equal(release(**stricter))
+    # One part that is weaker can't be made up for by another.
+    both = release(**{**weaker, "min_units": 500})
+    assert not both.stricter_or_equal(release(**stricter))
+
+
+def test_release_rules_of_aggregate_do_not_bind_data_released_as_rows() -> None:
+    assert release(scope="contract").stricter_or_equal(ReleaseTerms(ReleaseMode.ROWS, 0))
+
+
+def test_what_terms_leave_open_is_taken_from_the_floor() -> None:
+    floor = release(scope="product", jitter=2)
+    filled = release(jitter=7).completed_by(floor)
+    assert filled == release(jitter=7, scope="product")
+    assert release().completed_by(ReleaseTerms(ReleaseMode.ROWS, 0)) == release()
+
+
+def test_release_rules_read_as_a_sentence() -> None:
+    assert str(release(dominance_ppm=500_000)) == (
+        "aggregate with at least 10 units, jitter 4, dominance 0.5, scope participant, 16 debits"
+    )
+    assert str(ReleaseTerms(ReleaseMode.ROWS, 0)) == "rows with at least 0 units"
+
+
+def test_shares_are_exact() -> None:
+    assert [parts_per_million(share) for share in (0.85, "0.85", 1, "0.000001")] == [
+        *(850_000, 850_000, 1_000_000, 1),
+    ]
+    for wrong in (0, 1.1, "", "x", True, None, float("nan"), "Infinity", "0.0000001", "-1"):
+        with pytest.raises(DocumentError):
+            parts_per_million(wrong)
 
 
 def test_values_built_in_code_are_checked_too() -> None:

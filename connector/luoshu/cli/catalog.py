@@ -84,7 +84,7 @@ def _print(product: Product) -> None:
             "classification": f"{entry.classification.level}, personal information: "
             f"{entry.classification.personal_information}",
             "protects": entry.privacy_unit,
-            "releases": f"{entry.release.mode}, groups of at least {entry.release.min_units}",
+            "releases": str(entry.release),
             "valid until": entry.valid_until,
         }
     )
@@ -103,13 +103,14 @@ def _print(product: Product) -> None:
     )
     typer.echo("\nOffers")
     print_table(
-        ("offer", "purposes", "uses", "until", "answer"),
+        ("offer", "purposes", "uses", "until", "queries", "answer"),
         [
             (
                 offer.id,
                 ", ".join(sorted(offer.terms.purposes or ("any",))),
                 offer.terms.uses or "any number",
                 offer.terms.not_after or "open",
+                ", ".join(template.name for template in offer.terms.templates) or "any SQL",
                 offer.answer,
             )
             for offer in entry.offers

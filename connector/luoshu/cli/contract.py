@@ -8,7 +8,7 @@ import typer
 
 from luoshu.cli.connection import ProfileOption, open_space
 from luoshu.cli.exits import DENIED, UsageError
-from luoshu.cli.inputs import moment
+from luoshu.cli.inputs import assignments, moment
 from luoshu.cli.output import (
     JsonOption,
     note,
@@ -37,6 +37,14 @@ _Regions = Annotated[
 _MinUnits = Annotated[
     int | None, typer.Option("--min-units", min=1, help="Distinct units a group needs.")
 ]
+_Release = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--release",
+        help="A stricter release rule, as jitter=4, dominance=0.8, scope=product or debits=8; "
+        "repeatable.",
+    ),
+]
 
 
 @app.command()
@@ -51,6 +59,7 @@ def request(
     until: _Until = None,
     region: _Regions = None,
     min_units: _MinUnits = None,
+    release: _Release = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the answer.")] = 30,
     as_json: JsonOption = False,
     profile: ProfileOption = None,
@@ -71,6 +80,7 @@ def request(
             not_after=end,
             regions=region,
             min_units=min_units,
+            release=_rules(release),
             wait=wait,
         )
     _show(contract, as_json)
@@ -144,12 +154,13 @@ def counter(
     until: _Until = None,
     region: _Regions = None,
     min_units: _MinUnits = None,
+    release: _Release = None,
     reason: _Reason = "",
     as_json: JsonOption = False,
     profile: ProfileOption = None,
 ) -> None:
     """Either: propose other terms. What isn't given stays as it is on the table."""
-    if all(v is None for v in (purpose, uses, not_before, until, region, min_units)):
+    if all(v is None for v in (purpose, uses, not_before, until, region, min_units, release)):
         raise UsageError("Say which terms to change, for instance --uses 5.")
     begin, end = moment("--from", not_before), moment("--until", until, end=True)
     _act(
@@ -161,6 +172,7 @@ def counter(
             not_after=end,
             regions=region,
             min_units=min_units,
+            release=_rules(release),
             reason=reason,
         ),
         as_json,
@@ -206,6 +218,13 @@ def end(
 ) -> None:
     """Either: end the agreement before its time."""
     _act(contract, lambda c: c.end(reason), as_json, profile)
+
+
+def _rules(items: list[str] | None) -> dict[str, str] | None:
+    """Release rules that were given; the last one of a name counts."""
+    return {name: values[-1] for name, values in assignments("--release", items or ()).items()} or (
+        None
+    )
 
 
 def _act(

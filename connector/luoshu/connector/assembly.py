@@ -17,9 +17,11 @@ from luoshu.connector.catalog.ports import CatalogPeer
 from luoshu.connector.catalog.projection import CatalogProjection
 from luoshu.connector.catalog.reader import CatalogReader
 from luoshu.connector.catalog.service import CatalogService
+from luoshu.connector.compute.budget import BudgetProjection
 from luoshu.connector.compute.entries import Pseudonyms
 from luoshu.connector.compute.gatekeeping import Gatekeeper
-from luoshu.connector.compute.projection import ComputeProjection
+from luoshu.connector.compute.history import ReleaseHistory
+from luoshu.connector.compute.projection import ComputeProjection, find_debits
 from luoshu.connector.compute.relay import ComputeRelay
 from luoshu.connector.compute.results import ResultStore
 from luoshu.connector.compute.service import ComputeService
@@ -36,7 +38,15 @@ from luoshu.connector.membership.projection import MembershipProjection
 from luoshu.connector.membership.service import MembershipService
 from luoshu.connector.membership.status import StatusFile, StatusSigner
 from luoshu.connector.membership.users import UserDirectory
-from luoshu.connector.node import DATABASE, LOG, RESULTS, STATUS_LIST, NodeContext, program_version
+from luoshu.connector.node import (
+    DATABASE,
+    HISTORY,
+    LOG,
+    RESULTS,
+    STATUS_LIST,
+    NodeContext,
+    program_version,
+)
 from luoshu.connector.products import NodeProducts
 from luoshu.connector.rate_limit import RateLimiter
 from luoshu.connector.rpc.authorization import PEER_RULES, USER_RULES
@@ -104,6 +114,7 @@ async def assemble(context: NodeContext, stack: AsyncExitStack) -> Parts:
             CatalogProjection(),
             ContractProjection(),
             ComputeProjection(),
+            BudgetProjection(),
         ],
     )
     stack.callback(ledger.close)
@@ -191,6 +202,7 @@ async def assemble(context: NodeContext, stack: AsyncExitStack) -> Parts:
             products=shelf,
             sandbox=context.sandbox,
             results=ResultStore(context.directory / RESULTS),
+            history=ReleaseHistory(context.directory / HISTORY, ledger, shelf.domain_secret),
             pseudonyms=Pseudonyms(context.derive_key("pseudonyms")),
             clock=clock,
             concurrency=settings.sandbox.concurrency,
@@ -207,7 +219,11 @@ async def assemble(context: NodeContext, stack: AsyncExitStack) -> Parts:
             membership, directory, version=program_version(), log_size=lambda: ledger.size
         ),
         node_catalog(products, reader),
-        node_contract(ContractService(ledger, directory, provider, consumer, me)),
+        node_contract(
+            ContractService(
+                ledger, directory, provider, consumer, participant_id=me, debits=find_debits
+            )
+        ),
         node_compute(relay),
         node_log(log),
     ]

@@ -46,6 +46,8 @@ LOG: Final = "log"
 DATABASE: Final = Path("state", "luoshu.db")
 STATUS_LIST: Final = Path("state", "status-list.json")
 RESULTS: Final = Path("state", "results")
+HISTORY: Final = "history"
+"""What was released before, see `luoshu.connector.compute.history`. Back it up with the log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from luoshu.connector.catalog.entry_building import ShelvedProduct
+from luoshu.connector.compute.budget import domain_limits
 from luoshu.connector.errors import NodeError
 from luoshu.contracts.errors import ContractsError
 from luoshu.contracts.ids import check_label, parse_product_id
@@ -21,6 +22,8 @@ from luoshu.sandbox.errors import SandboxError
 from luoshu.sandbox.isolation.port import Isolation
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.product_file import load_product_file
+from luoshu.sandbox.registry import UnitDomain
+from luoshu.sandbox.release.dp_budget import Guarantee
 
 PRODUCTS: Final = "products"
 PRODUCT_FILE: Final = "product.yaml"
@@ -36,6 +39,7 @@ class NodeProducts:
 
     def __init__(self, node_directory: Path) -> None:
         self._root = node_directory / PRODUCTS
+        self._units = node_directory / UNITS
 
     def local_ids(self) -> tuple[str, ...]:
         """Local ids of all prepared products, sorted."""
@@ -70,7 +74,43 @@ class NodeProducts:
         Raises:
             NodeError: NOT_FOUND or PRODUCT_FILE_INVALID.
         """
-        return self.load(parse_product_id(product_id).local_id).prepared
+        product = self.load(parse_product_id(product_id).local_id).prepared
+        if product.domain and self._domain(product.domain).id != product.registry:
+            raise NodeError(
+                "PRODUCT_FILE_INVALID",
+                "The product was prepared with another unit registry than the node's: prepare it "
+                "again.",
+            )
+        return product
+
+    def domain_secret(self, domain: str) -> bytes:
+        """The 32 secret bytes of a privacy domain: keys of jitter and fingerprints.
+
+        Raises:
+            NodeError: PRODUCT_FILE_INVALID: its unit registry is missing or damaged.
+        """
+        return self._domain(domain).secret
+
+    def _domain(self, name: str) -> UnitDomain:
+        try:
+            return UnitDomain.load(self._units, name)
+        except SandboxError as error:
+            raise NodeError("PRODUCT_FILE_INVALID", error.message) from error
+
+    def domain_limits(self, domain: str) -> tuple[Guarantee, ...]:
+        """The privacy budgets that the products of a domain declare.
+
+        Raises:
+            NodeError: PRODUCT_FILE_INVALID; what can't be read might be what limits.
+        """
+        try:
+            declared = [
+                load_product_file(self._root / name / _CURRENT / PRODUCT_FILE)
+                for name in self.local_ids()
+            ]
+        except SandboxError as error:
+            raise NodeError("PRODUCT_FILE_INVALID", error.message) from error
+        return domain_limits(declared, domain)
 
 
 def prepare_on_node(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -40,6 +40,7 @@ from luoshu.sdk.errors import DeadlineError, InvalidRequestError, VerificationEr
 from luoshu.sdk.result import Result
 from luoshu.sdk.rpc.client import NodeClient
 from luoshu.sdk.rpc.messages import ContractAction, ContractAnswer, ContractSummary
+from luoshu.sdk.templates import call_of
 from luoshu.sdk.terms import Wish, as_list
 
 WAITING_FOR_PROVIDER = frozenset({"REQUESTED", "ACCEPTED", "AGREED", "VERIFIED"})
@@ -74,6 +75,7 @@ class _Folded:
     consumer: MembershipCredential
     consumer_envelope: Envelope
     requested: Terms
+    debits: int | None
     heads: tuple[str, ...]
 
 
@@ -158,6 +160,16 @@ class Contract:
         """Why the last step was taken, in its author's words; may be empty."""
         return self._folded.state.reason
 
+    @property
+    def debits(self) -> int | None:
+        """Holder: computations that the release history withheld something from, or that failed.
+
+        Counted since the contract began or was resumed, as of the last `refresh`. Once there
+        are as many as its terms allow (`terms.release.aggregate.debits`) it is suspended until
+        it is resumed. None on the analyst's side, which isn't told.
+        """
+        return self._folded.debits
+
     def requested_terms(self) -> Terms:
         """The terms that its first request asked for."""
         return self._folded.requested
@@ -165,6 +177,7 @@ class Contract:
     def summary(self) -> dict[str, JsonValue]:
         """Plain facts, as the CLI prints them."""
         state = self._folded.state
+        debits: dict[str, JsonValue] = {} if self.debits is None else {"debits": self.debits}
         return {
             "id": self.id,
             "state": self.state,
@@ -173,6 +186,7 @@ class Contract:
             "consumer": self.consumer,
             "offer": state.offer_id,
             "uses": self.uses,
+            **debits,
             "reason": self.reason,
             "position": state.position,
             "state_hash": self.state_hash,
@@ -246,6 +260,7 @@ class Contract:
         not_after: dt.datetime | None = None,
         regions: Sequence[str] | None = None,
         min_units: int | None = None,
+        release: Mapping[str, object] | None = None,
         terms: Terms | None = None,
         reason: str = "",
     ) -> Contract:
@@ -254,7 +269,7 @@ class Contract:
         Raises:
             InvalidRequestError: No difference is named.
         """
-        wish = Wish(as_list(purpose), uses, not_before, not_after, regions, min_units)
+        wish = Wish(as_list(purpose), uses, not_before, not_after, regions, min_units, release)
         if terms is None:
             if wish.is_empty:
                 raise InvalidRequestError("Name the terms that should change.")
@@ -285,20 +300,36 @@ class Contract:
 
     # Uses
 
-    def submit(self, sql: str, *, purpose: str | None = None) -> Computation:
+    def submit(
+        self,
+        sql: str | None = None,
+        *,
+        template: str | None = None,
+        parameters: Mapping[str, object] | None = None,
+        purpose: str | None = None,
+    ) -> Computation:
         """Signs and submits one query; doesn't wait.
 
         Args:
             sql: One SELECT statement, at most 64 KiB.
+            template: Instead of SQL, the name of one of the contract's templates.
+            parameters: Values of the template's parameters, by name; integers, texts, booleans,
+                dates and decimals, or the text of one.
             purpose: What for; needed unless the contract allows exactly one.
 
         Raises:
-            InvalidRequestError: No purpose, or SQL that can't be signed.
+            InvalidRequestError: No purpose, SQL that can't be signed, or a template or value
+                that the contract doesn't have.
             DeniedError: Refused before it started.
         """
         actor = self._actor
         request_id = ids.request_id(uuid4())
+        if template is None and (sql is None or parameters is not None):
+            raise InvalidRequestError("Give SQL, or a template with its parameters.")
         try:
+            call = None
+            if template is not None:
+                call = call_of(self.terms, template, parameters or {})
             request = ComputationRequest(
                 id=request_id,
                 contract_id=self._id,
@@ -306,6 +337,7 @@ class Contract:
                 purpose=purpose or self._only_purpose(),
                 sql=sql,
                 issued_at=to_milliseconds(actor.clock()),
+                template=call,
             ).sign(actor.request_key)
         except ContractsError as error:
             raise InvalidRequestError(f"This can't be asked: {error}") from error
@@ -321,14 +353,17 @@ class Contract:
 
     def query(
         self,
-        sql: str,
+        sql: str | None = None,
         *,
+        template: str | None = None,
+        parameters: Mapping[str, object] | None = None,
         purpose: str | None = None,
         timeout: float = 300.0,
         on_phase: PhaseCallback | None = None,
     ) -> Result:
         """Computes under the contract; see `submit` and `Computation.result`."""
-        return self.submit(sql, purpose=purpose).result(timeout, on_phase)
+        computation = self.submit(sql, template=template, parameters=parameters, purpose=purpose)
+        return computation.result(timeout, on_phase)
 
     # Inside
 
@@ -388,7 +423,9 @@ class Contract:
         first = unverified_event(events[0].event).body
         requested = first.terms if isinstance(first, RequestBody) else state.terms
         heads = tuple(sequenced.position.digest for sequenced in events)
-        return _Folded(state, provider, consumer, consumer_envelope, requested, heads)
+        return _Folded(
+            state, provider, consumer, consumer_envelope, requested, answer.debits, heads
+        )
 
 
 def _mismatch(

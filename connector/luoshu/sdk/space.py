@@ -223,6 +223,7 @@ class DataSpace:
         not_after: dt.datetime | None = None,
         regions: Sequence[str] | None = None,
         min_units: int | None = None,
+        release: Mapping[str, object] | None = None,
         terms: Terms | None = None,
         wait: float = 60.0,
     ) -> Contract:
@@ -239,6 +240,7 @@ class DataSpace:
             not_after: Aware UTC.
             regions: Jurisdictions, ISO 3166.
             min_units: Distinct units that a released group needs; never below the floor.
+            release: Stricter release rules by name: jitter, dominance, scope, debits.
             terms: Whole terms, instead of the single ones above.
             wait: Seconds to wait for the answer. An offer that is answered by hand may
                 take longer: the contract is then returned in state REQUESTED, and
@@ -255,7 +257,7 @@ class DataSpace:
         if isinstance(product, str):
             product = self.product(product)
         chosen = product.offer(offer)
-        wish = Wish(as_list(purpose), uses, not_before, not_after, regions, min_units)
+        wish = Wish(as_list(purpose), uses, not_before, not_after, regions, min_units, release)
         if terms is None and not wish.is_empty:
             terms = wish.over(chosen.terms)
         asked = b"" if terms is None else canonicalize(terms.to_payload())

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from luoshu.contracts.constraint import Constraint, LeftOperand, Operator
-from luoshu.contracts.errors import ContractsError
-from luoshu.contracts.release_terms import ReleaseTerms
+from luoshu.contracts.errors import ContractsError, DocumentError
+from luoshu.contracts.release_terms import ReleaseScope, ReleaseTerms, parts_per_million
 from luoshu.contracts.terms import Rule, Terms
 from luoshu.contracts.times import format_time, to_milliseconds
 from luoshu.sdk.errors import InvalidRequestError
 
 _BEGINS = frozenset({Operator.GT, Operator.GTEQ})
 _ENDS = frozenset({Operator.LT, Operator.LTEQ})
+RELEASE_KEYS = ("jitter", "dominance", "scope", "debits")
+"""Rules of the release section, as users write them beside `min_units`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Wish:
         not_after: Aware UTC, inclusive.
         regions: Jurisdictions, ISO 3166.
         min_units: Distinct units that a released group needs.
+        release: Other rules of the release section by name: jitter, dominance (a share such
+            as 0.85), scope (contract, participant or product), debits.
     """
 
     purposes: Sequence[str] | None = None
@@ -36,6 +40,7 @@ class Wish:
     not_after: dt.datetime | None = None
     regions: Sequence[str] | None = None
     min_units: int | None = None
+    release: Mapping[str, object] | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -60,9 +65,9 @@ class Wish:
                 )
                 for rule in base.permissions
             )
-            release = base.release
+            release = with_rules(base.release, self.release or {})
             if self.min_units is not None:
-                release = ReleaseTerms(release.mode, self.min_units)
+                release = replace(release, min_units=self.min_units)
             return replace(base, permissions=permissions, release=release)
         except (ContractsError, ValueError) as error:
             raise InvalidRequestError(f"These terms can't be asked for: {error}.") from error
@@ -93,6 +98,36 @@ class Wish:
                 return (self.not_before is not None and constraint.operator in _BEGINS) or (
                     self.not_after is not None and constraint.operator in _ENDS
                 )
+
+
+def with_rules(release: ReleaseTerms, rules: Mapping[str, object]) -> ReleaseTerms:
+    """A release section with some of its rules replaced, given as users write them.
+
+    Raises:
+        DocumentError: An unknown rule, or a value that isn't fit for it.
+    """
+    for name, value in rules.items():
+        match name:
+            case "jitter":
+                release = replace(release, jitter=_whole(name, value))
+            case "debits":
+                release = replace(release, debits=_whole(name, value))
+            case "dominance":
+                release = replace(release, dominance_ppm=parts_per_million(value))
+            case "scope":
+                if value not in set(ReleaseScope):
+                    raise DocumentError(f"scope must be one of {', '.join(ReleaseScope)}")
+                release = replace(release, scope=ReleaseScope(str(value)))
+            case _:
+                raise DocumentError(f"a release rule must be one of {', '.join(RELEASE_KEYS)}")
+    return release
+
+
+def _whole(name: str, value: object) -> int:
+    text = str(value)
+    if isinstance(value, bool) or not (text.isascii() and text.isdecimal()):
+        raise DocumentError(f"{name} must be a whole number")
+    return int(text[:10])
 
 
 def as_list(value: str | Sequence[str] | None) -> Sequence[str] | None:

@@ -7,11 +7,12 @@ the data: the grade that claims least, the security level that the classificatio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from luoshu.connector.errors import NodeError
+from luoshu.connector.release_rules import floor_of
 from luoshu.contracts.canonical import JsonValue, parse_object
 from luoshu.contracts.errors import ContractsError
 from luoshu.contracts.ids import product_id
@@ -30,7 +31,7 @@ from luoshu.contracts.product import (
     Table,
     TableKey,
 )
-from luoshu.contracts.release_terms import ReleaseMode, ReleaseTerms
+from luoshu.contracts.release_terms import ReleaseTerms
 from luoshu.contracts.times import to_milliseconds
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.product_file import ProductFile
@@ -107,7 +108,8 @@ def build_entry(
     title = declared.title
     heading = LocalizedText(title.en, title.zh) if title else LocalizedText(declared.id, "")
     described = declared.description
-    floor = prepared.release
+    floor = floor_of(prepared)
+    offers = tuple(_completed(offer, floor) for offer in offers)
     classification = declared.classification
     try:
         entry = CatalogEntry(
@@ -133,8 +135,8 @@ def build_entry(
             columns=_columns(shelved),
             privacy_unit=prepared.privacy_unit or None,
             tables=_tables(shelved),
-            release=ReleaseTerms(ReleaseMode(floor.mode), floor.min_units),
-            offers=tuple(offers),
+            release=floor,
+            offers=offers,
             issued_at=to_milliseconds(now),
             valid_until=to_milliseconds(now + ENTRY_VALIDITY),
         )
@@ -142,11 +144,17 @@ def build_entry(
         return CatalogEntry.from_payload(entry.to_payload())
     except (ContractsError, ValueError) as error:
         detail = error.message if isinstance(error, ContractsError) else str(error)
-        if not all(offer.terms.stricter_or_equal(_floor(prepared)) for offer in offers):
+        if not all(offer.terms.stricter_or_equal(floor) for offer in offers):
             raise NodeError("TERMS_INVALID", f"{detail[:1].upper()}{detail[1:]}.") from error
         raise NodeError(
             "PRODUCT_FILE_INVALID", f"The product can't be published: {detail}."
         ) from error
+
+
+def _completed(offer: Offer, floor: ReleaseTerms) -> Offer:
+    """The offer, with what its release section leaves open as the product has it."""
+    release = offer.terms.release.completed_by(floor)
+    return replace(offer, terms=replace(offer.terms, release=release))
 
 
 def _columns(shelved: ShelvedProduct) -> tuple[Column, ...]:
@@ -176,10 +184,6 @@ def _tables(shelved: ShelvedProduct) -> tuple[Table, ...]:
         )
         for table in shelved.prepared.tables
     )
-
-
-def _floor(prepared: PreparedProduct) -> ReleaseTerms:
-    return ReleaseTerms(ReleaseMode(prepared.release.mode), prepared.release.min_units)
 
 
 def _offer(value: JsonValue) -> Offer:

@@ -3,6 +3,7 @@
 | kind | written by | when |
 |---|---|---|
 | decision | holder | before the computation starts, or when it is refused |
+| history | holder | with the release entry; for the holder's eyes |
 | release | holder | before the first result byte leaves |
 | failure | holder | when a decided computation ends without a result |
 | request | analyst's node | before a request is taken to its holder |
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
+from luoshu.connector.compute.history import ScopedHistory
 from luoshu.connector.compute.outcome import Refusal
 from luoshu.contracts.canonical import JsonObject, parse_object
 from luoshu.contracts.envelope import Envelope
@@ -27,6 +29,7 @@ from luoshu.contracts.request import ComputationRequest
 from luoshu.policies import Decision, decision_record
 
 DECISION = "decision"
+HISTORY = "history"
 RELEASE = "release"
 FAILURE = "failure"
 REQUEST = "request"
@@ -64,15 +67,30 @@ class Subject:
 
 
 def allowed(
-    subject: Subject, decision: Decision, decision_input: JsonObject, measurement: str
+    subject: Subject,
+    decision: Decision,
+    decision_input: JsonObject,
+    measurement: str,
+    privacy: JsonObject | None = None,
 ) -> JsonObject:
-    """Data of a decision entry that lets the computation start."""
-    return {
+    """Data of a decision entry that lets the computation start.
+
+    Args:
+        subject: Whose request.
+        decision: Policy's.
+        decision_input: What policy decided on.
+        measurement: Digest of everything a worker can see.
+        privacy: What is debited of a privacy budget; the entry is the debit.
+    """
+    data: JsonObject = {
         **subject.to_json(),
         "allow": True,
         "measurement": measurement,
         "policy": decision_record(decision, decision_input),
     }
+    if privacy is not None:
+        data["privacy"] = privacy
+    return data
 
 
 def refused(
@@ -93,6 +111,36 @@ def refused(
     if decision is not None and decision_input is not None:
         data["policy"] = decision_record(decision, decision_input)
     return data
+
+
+def compared(
+    request_id: str,
+    decision_index: int,
+    history: ScopedHistory,
+    conflicts: int,
+) -> JsonObject:
+    """Data of a history entry: what joined the release history, and how a result fared against it.
+
+    There is one for each result that was compared, whatever came of it: neither how many
+    entries a log has nor when it grows tells how the comparison went.
+
+    Args:
+        request_id: The request.
+        decision_index: Of its decision.
+        history: What it was compared with, after the comparison.
+        conflicts: Cells withheld against the history; those within the result aside.
+    """
+    audience, kept = history.audience, history.kept
+    return {
+        "request_id": request_id,
+        "decision_index": decision_index,
+        "domain": audience.domain,
+        "scope": audience.scope.value,
+        "file": None if kept is None else {"name": kept.name, "digest": kept.digest},
+        # Of computations that ended after their file was durable and before their entry was.
+        "found": [{"name": each.name, "digest": each.digest} for each in history.unjournaled],
+        "conflicts": conflicts,
+    }
 
 
 def released(

@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 from sqlalchemy import Connection
 
 from luoshu.connector.compute.outcome import Refusal
+from luoshu.connector.compute.templates import template_refusal
 from luoshu.connector.errors import NodeError
 from luoshu.connector.ledger import Transaction
 from luoshu.contracts.canonical import JsonObject
@@ -71,6 +72,10 @@ class ContractBook(Protocol):
         """Writes and sequences the use event: this debits."""
         ...
 
+    def suspend(self, tx: Transaction, state: ContractState, reason: str) -> None:
+        """Writes and sequences the suspension of an active contract."""
+        ...
+
 
 class Members(Protocol):
     """What is asked of the member directory."""
@@ -82,7 +87,7 @@ class Members(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What policy said, with the input that it said it on."""
+    """What policy said, with the input that it said it on, and what the request is refused for."""
 
     decision: Decision
     decision_input: JsonObject
@@ -163,6 +168,9 @@ class Gatekeeper:
     ) -> Ruling:
         """Asks policy about this use, on the meters of this connection's moment.
 
+        What policy allows may still not be a query that the contract allows: policies see no
+        SQL, so the node compares the request with the contract's templates itself.
+
         Raises:
             NodeError: ``POLICY_UNAVAILABLE``; the contract was never finalised
                 (``CONTRACT_NOT_ACTIVE``).
@@ -182,7 +190,8 @@ class Gatekeeper:
             product=Product(entry.id, entry.version, entry.classification.to_payload()),
         )
         decision = self._policy.decide(decision_input)
-        return Ruling(decision, decision_input, refusal_of(decision, agreement))
+        refusal = refusal_of(decision, agreement) or template_refusal(state.terms, request.request)
+        return Ruling(decision, decision_input, refusal)
 
     def record_use(
         self, tx: Transaction, state: ContractState, request: AuthenticRequest, decision_index: int
@@ -195,6 +204,12 @@ class Gatekeeper:
             user=request.user_envelope,
             decision_index=decision_index,
         )
+
+    def suspend(self, tx: Transaction, contract_id: str, reason: str) -> None:
+        """Suspends a contract of this holder, if it is active, until the holder looks."""
+        state = self._contracts.find(tx.connection, contract_id)
+        if state is not None:
+            self._contracts.suspend(tx, self._contracts.expire_if_due(tx, state), reason)
 
     def expire_if_due(self, tx: Transaction, state: ContractState) -> ContractState:
         """Notices an end that has passed, in the transaction of the decision."""

@@ -11,9 +11,13 @@ from sqlalchemy import Connection
 
 from luoshu.connector.compute import entries
 from luoshu.connector.compute.outcome import ComputationState, Refusal
-from luoshu.connector.compute.tables import computations, relayed
+from luoshu.connector.compute.tables import computations, debits, history, relayed
 from luoshu.contracts.canonical import JsonValue
-from luoshu.contracts.log.entry import Entry
+from luoshu.contracts.contract import EventType, SequencedEvent, unverified_event
+from luoshu.contracts.log.entry import Entry, EntryKind
+
+_DEBITED = frozenset({"QUERY_FAILED", "INTERNAL"})
+"""Failures that may have been caused by what was asked, whatever the data is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +49,18 @@ class Relayed:
 
 
 class ComputeProjection:
-    """Folds decision, release, failure, request and receipt entries."""
+    """Folds decision, history, release, failure, request and receipt entries.
+
+    Of contract events one: a contract that is resumed has its debits set back.
+    """
 
     name = "compute"
-    version = 1
+    version = 2
 
     def clear(self, connection: Connection) -> None:
         """Empties the tables, before they are built again from the first entry."""
-        connection.execute(sa.delete(computations))
-        connection.execute(sa.delete(relayed))
+        for table in (computations, relayed, history, debits):
+            connection.execute(sa.delete(table))
 
     def apply(self, connection: Connection, entry: Entry) -> None:
         """Applies one entry; entries of other kinds change nothing here."""
@@ -65,6 +72,18 @@ class ComputeProjection:
                 self._ended(connection, entry, data, ComputationState.RELEASED)
             case entries.FAILURE:
                 self._ended(connection, entry, data, ComputationState.FAILED)
+                if data["reason"] in _DEBITED:
+                    self._debit(connection, entry)
+            case entries.HISTORY:
+                self._joined(connection, entry, data)
+                if data["conflicts"]:
+                    self._debit(connection, entry)
+            case EntryKind.CONTRACT:
+                event = unverified_event(SequencedEvent.from_json(entry.body.data).event)
+                if event.type is EventType.RESUME:
+                    connection.execute(
+                        sa.delete(debits).where(debits.c.contract_id == event.contract_id)
+                    )
             case entries.REQUEST:
                 connection.execute(
                     sa.insert(relayed).values(
@@ -103,6 +122,33 @@ class ComputeProjection:
                 decision_index=entry.index,
             )
         )
+
+    def _joined(self, connection: Connection, entry: Entry, data: Mapping[str, JsonValue]) -> None:
+        own, found = data["file"], cast("list[JsonValue]", data["found"])
+        for item in found if own is None else [*found, own]:
+            file = cast("Mapping[str, str]", item)
+            known = connection.scalar(
+                sa.select(history.c.digest).where(
+                    history.c.domain == data["domain"], history.c.name == file["name"]
+                )
+            )
+            # What two entries name is what the first of them says.
+            if known is None:
+                connection.execute(
+                    sa.insert(history).values(
+                        domain=data["domain"], history_index=entry.index, **file
+                    )
+                )
+
+    def _debit(self, connection: Connection, entry: Entry) -> None:
+        contract_id = entry.body.contract_id
+        counted = connection.execute(
+            sa.update(debits)
+            .where(debits.c.contract_id == contract_id)
+            .values(debits=debits.c.debits + 1)
+        )
+        if not counted.rowcount:
+            connection.execute(sa.insert(debits).values(contract_id=contract_id, debits=1))
 
     def _ended(
         self,
@@ -151,6 +197,15 @@ def released_requests(connection: Connection) -> set[str]:
         )
     )
     return {row.request_digest for row in rows}
+
+
+def find_debits(connection: Connection, contract_id: str) -> int:
+    """How many computations were debited since the contract began or was resumed.
+
+    For the holder's eyes.
+    """
+    found = connection.scalar(sa.select(debits.c.debits).where(debits.c.contract_id == contract_id))
+    return found or 0
 
 
 def find_relayed(connection: Connection, request_id: str) -> Relayed | None:

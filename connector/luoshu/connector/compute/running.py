@@ -17,6 +17,7 @@ class Running:
         admitted: Whether it got past the refusals that its submission answers.
         error: What it ended with, unless it was released.
         task: What runs it.
+        debits: Those after which its contract is suspended; None until it is admitted.
     """
 
     def __init__(self, request_digest: str) -> None:
@@ -25,6 +26,7 @@ class Running:
         self.admitted = False
         self.error: NodeError | None = None
         self.task: asyncio.Task[None] | None = None
+        self.debits: int | None = None
         self._cancelled = False
         self._changed = asyncio.Event()
 

@@ -7,8 +7,10 @@ The order is the promise:
 2. policy is asked without debit, so that what it refuses starts no worker;
 3. the workers start, with no data; the guard verifies the query;
 4. in one commit: policy decides again on the meters of this moment, the
-   decision entry and the contract's use event are written and durable;
-5. only then are cells computed, and the release stage decides on them;
+   decision entry, which debits what it costs of a privacy budget (`.budget`),
+   and the contract's use event are written and durable;
+5. only then are cells computed, and the release stage decides on them, by itself in
+   its privacy domain until what it released has joined the history (`.history`);
 6. the result is stored, the release entry is durable, and only then may the
    result be fetched.
 
@@ -18,19 +20,20 @@ A request id debits once: whoever comes again with it gets the stored outcome.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 from sqlalchemy import Connection
 
 from luoshu.connector.clock import Clock
-from luoshu.connector.compute import entries
 from luoshu.connector.compute.arrow import encode_result
-from luoshu.connector.compute.entries import Pseudonyms, Subject
+from luoshu.connector.compute.budget import PrivacyCharge, charge_of
+from luoshu.connector.compute.entries import Pseudonyms
 from luoshu.connector.compute.gatekeeping import AuthenticRequest, Gatekeeper, RequestKey, Ruling
+from luoshu.connector.compute.history import Audience, ReleaseHistory, ScopedHistory
 from luoshu.connector.compute.outcome import ComputationState, Phase, Refusal
 from luoshu.connector.compute.projection import (
     Computation as StoredComputation,
@@ -40,21 +43,29 @@ from luoshu.connector.compute.projection import (
     released_requests,
     unfinished_computations,
 )
+from luoshu.connector.compute.recording import Recorder
 from luoshu.connector.compute.results import ResultStore
 from luoshu.connector.compute.running import Running
+from luoshu.connector.compute.templates import query_of
 from luoshu.connector.errors import NodeError
 from luoshu.connector.ledger import Ledger, Transaction
 from luoshu.connector.observability import get_logger
+from luoshu.connector.release_rules import effective_rules
 from luoshu.contracts.canonical import digest
 from luoshu.contracts.contract import ContractState
+from luoshu.contracts.release_terms import ReleaseMode, ReleaseScope, ReleaseTerms
+from luoshu.sandbox.dp_agreement import PrivacyPlan
 from luoshu.sandbox.errors import (
     GuardRefusalError,
     QueryError,
     SandboxFailureError,
     SandboxUnavailableError,
 )
+from luoshu.sandbox.history_port import HistoryPort
 from luoshu.sandbox.prepared import PreparedProduct
+from luoshu.sandbox.release.dp_budget import Guarantee
 from luoshu.sandbox.run import Computation, Outcome, ReleaseRules
+from luoshu.sandbox.templates import BoundParameter, Query
 
 CHUNK_BYTES: Final = 2 << 20
 """Size of one message of a streamed result."""
@@ -77,7 +88,12 @@ class SandboxPort(Protocol):
         ...
 
     def computation(
-        self, products: list[PreparedProduct], rules: ReleaseRules, sql: str
+        self,
+        products: list[PreparedProduct],
+        rules: ReleaseRules,
+        sql: str,
+        history: HistoryPort | None,
+        parameters: Sequence[BoundParameter],
     ) -> AbstractAsyncContextManager[Computation]:
         """One query's run."""
         ...
@@ -94,6 +110,14 @@ class ProductShelf(Protocol):
         """
         ...
 
+    def domain_limits(self, domain: str) -> tuple[Guarantee, ...]:
+        """The privacy budgets of a domain; see `luoshu.connector.compute.budget`.
+
+        Raises:
+            NodeError: A product's file can't be read.
+        """
+        ...
+
 
 class ComputeService:
     """Takes requests, runs them, keeps their outcome. One instance a node."""
@@ -107,17 +131,18 @@ class ComputeService:
         products: ProductShelf,
         sandbox: SandboxPort,
         results: ResultStore,
+        history: ReleaseHistory,
         pseudonyms: Pseudonyms,
         clock: Clock,
         concurrency: int,
     ) -> None:
-        self._node_id = node_id
         self._ledger = ledger
         self._gatekeeper = gatekeeper
         self._products = products
         self._sandbox = sandbox
         self._results = results
-        self._pseudonyms = pseudonyms
+        self._history = history
+        self._recorder = Recorder(node_id, gatekeeper, pseudonyms)
         self._clock = clock
         self._slots = asyncio.Semaphore(concurrency)
         self._running: dict[RequestKey, Running] = {}
@@ -135,9 +160,10 @@ class ComputeService:
         """
         unfinished = await self._ledger.read(unfinished_computations)
         for one in unfinished:
-            await self._ledger.commit(partial(self._record_failure, one, "INTERRUPTED"))
+            await self._ledger.commit(partial(self._interrupted, one))
         released = await self._ledger.read(released_requests)
         await asyncio.to_thread(self._results.sweep, released)
+        await self._history.check()
         return len(unfinished)
 
     async def submit(self, caller: str, request: bytes, user_credential: bytes) -> str:
@@ -243,9 +269,11 @@ class ComputeService:
             running.admitted = True
             self._given_up.pop(key, None)
             running.enter(Phase.ACCEPTED)
+            job = self._job(asked, *admitted)
+            running.debits = job.rules.debits
             async with self._slots:
-                outcome = await self._compute(running, asked, *admitted)
-            await self._release(asked, outcome)
+                outcome = await self._compute(running, job)
+            await self._release(job, outcome)
         except asyncio.CancelledError:
             running.error = NodeError("SHUTTING_DOWN" if self._closing else "CANCELLED")
             reason = "INTERRUPTED" if self._closing else "CANCELLED"
@@ -292,12 +320,14 @@ class ComputeService:
             _check_same(stored.request_digest, asked)
             if stored.state is ComputationState.DECIDED:
                 # Its failure couldn't be written when it ended; perhaps it can be now.
-                await self._ledger.commit(lambda tx: self._fail(tx, asked.key, "INTERRUPTED"))
+                await self._ledger.commit(
+                    lambda tx: self._recorder.failure(tx, asked.key, "INTERRUPTED", None)
+                )
             return None
         state, ruling = await self._ledger.read(lambda c: self._rule(c, asked))
         if ruling.refusal is not None:
             # Ruled again where it is written: a refusal's input is that of its moment.
-            verdict = await self._ledger.commit(lambda tx: self._verdict(tx, asked))
+            verdict = await self._ledger.commit(lambda tx: self._recorder.verdict(tx, asked))
             if verdict.refused is not None:
                 raise verdict.refused
             state = verdict.state
@@ -313,26 +343,43 @@ class ComputeService:
         state = self._gatekeeper.contract_of(connection, asked)
         return state, self._gatekeeper.rule(connection, asked, state, self._clock.now())
 
-    async def _compute(
-        self,
-        running: Running,
-        asked: AuthenticRequest,
-        state: ContractState,
-        product: PreparedProduct,
-    ) -> Outcome:
-        rules = ReleaseRules(state.terms.release.mode.value, state.terms.release.min_units)
+    def _job(self, asked: AuthenticRequest, state: ContractState, product: PreparedProduct) -> _Job:
+        rules = effective_rules(state.terms.release, product)
+        history = None
+        if rules.mode == ReleaseMode.AGGREGATE and product.domain:
+            history = self._history.of(
+                Audience(
+                    product.domain,
+                    asked.consumer.participant_id,
+                    state.contract_id,
+                    ReleaseScope(rules.scope),
+                )
+            )
+        query = query_of(state.terms, asked.request)
+        return _Job(asked, query, product, rules, history, state.terms.release)
+
+    async def _compute(self, running: Running, job: _Job) -> Outcome:
+        asked, history = job.asked, job.history
         running.enter(Phase.CHECKING)
+        if history is not None:
+            # Before the decision: where nothing can be compared, no use is debited.
+            await history.require_intact()
         try:
             async with self._sandbox.computation(
-                [product], rules, asked.request.sql
+                [job.product], job.rules, job.query.sql, history, job.query.parameters
             ) as computation:
                 try:
-                    await computation.verify()
+                    plan = await computation.verify()
                 except (GuardRefusalError, QueryError) as refusal:
                     await self._refuse(asked, Refusal(refusal.code, refusal.message))
                 # Hashed the first time, which is no work for the ledger's one writer.
                 measurement = await asyncio.to_thread(lambda: self._sandbox.measurement)
-                await self._decide(asked, measurement)
+                charge = await self._charge(job, plan.privacy)
+                refused = await self._ledger.commit(
+                    lambda tx: self._recorder.decision(tx, asked, measurement, charge)
+                )
+                if refused is not None:
+                    raise refused
                 running.enter(Phase.COMPUTING)
                 outcome = await computation.compute()
                 running.enter(Phase.RELEASING)
@@ -340,68 +387,37 @@ class ComputeService:
         except SandboxUnavailableError as error:
             raise NodeError("SANDBOX_UNAVAILABLE", private=error.message) from error
 
-    async def _decide(self, asked: AuthenticRequest, measurement: str) -> None:
-        """Decides on this moment's meters, and debits, in one durable commit."""
+    async def _charge(self, job: _Job, plan: PrivacyPlan | None) -> PrivacyCharge | None:
+        """What the computation costs in privacy, and the limits that it must keep."""
+        domain = job.product.domain
+        limits: tuple[Guarantee, ...] = ()
+        if job.rules.mode == ReleaseMode.DP:
+            try:
+                limits = await asyncio.to_thread(self._products.domain_limits, domain)
+            except NodeError as error:
+                raise NodeError("QUERY_FAILED", private=f"{domain}: {error}") from error
+        return charge_of(job.rules, plan, domain, job.terms, limits)
 
-        def command(tx: Transaction) -> NodeError | None:
-            verdict = self._verdict(tx, asked)
-            if verdict.refused is None:
-                ruling = verdict.ruling
-                index = tx.record(
-                    entries.DECISION,
-                    entries.allowed(
-                        self._subject(asked), ruling.decision, ruling.decision_input, measurement
-                    ),
-                    parties=(self._node_id, asked.consumer.participant_id),
-                    contract_id=asked.request.contract_id,
-                )
-                self._gatekeeper.record_use(tx, verdict.state, asked, index)
-            return verdict.refused
-
-        refused = await self._ledger.commit(command)
-        if refused is not None:
-            raise refused
-
-    def _verdict(self, tx: Transaction, asked: AuthenticRequest) -> _Verdict:
-        """Rules on this moment, and writes a refusal down.
-
-        Who asks is checked again: the request may have waited for its turn, and its
-        organisation may have been revoked meanwhile.
-        """
-        self._gatekeeper.require_current(asked, tx.now)
-        state = self._gatekeeper.contract_of(tx.connection, asked)
-        state = self._gatekeeper.expire_if_due(tx, state)
-        ruling = self._gatekeeper.rule(tx.connection, asked, state, tx.now)
-        if ruling.refusal is None:
-            return _Verdict(state, ruling, None)
-        index = self._record_refusal(tx, asked, ruling.refusal, ruling)
-        return _Verdict(state, ruling, ruling.refusal.error(index))
-
-    async def _refuse(self, asked: AuthenticRequest, refusal: Refusal) -> None:
+    async def _refuse(self, asked: AuthenticRequest, refusal: Refusal) -> NoReturn:
         """Writes a refusal of the guard and raises it."""
-        index = await self._ledger.commit(lambda tx: self._record_refusal(tx, asked, refusal, None))
+        index = await self._ledger.commit(
+            lambda tx: self._recorder.refusal(tx, asked, refusal, None)
+        )
         raise refusal.error(index)
 
-    def _record_refusal(
-        self, tx: Transaction, asked: AuthenticRequest, refusal: Refusal, ruling: Ruling | None
-    ) -> int:
-        return tx.record(
-            entries.DECISION,
-            entries.refused(
-                self._subject(asked),
-                refusal,
-                ruling.decision if ruling else None,
-                ruling.decision_input if ruling else None,
-            ),
-            parties=(self._node_id, asked.consumer.participant_id),
-            contract_id=asked.request.contract_id,
-        )
-
-    async def _release(self, asked: AuthenticRequest, outcome: Outcome) -> None:
+    async def _release(self, job: _Job, outcome: Outcome) -> None:
+        asked = job.asked
         result = await asyncio.to_thread(encode_result, outcome.columns, outcome.rows)
         await asyncio.to_thread(self._results.save, asked.digest, result)
         await self._ledger.commit(
-            lambda tx: self._record_release(tx, asked, outcome, digest(result))
+            lambda tx: self._recorder.release(
+                tx,
+                asked,
+                outcome,
+                result_digest=digest(result),
+                history=job.history,
+                debits=job.rules.debits,
+            )
         )
         for phase, seconds in outcome.timings.items():
             get_logger().info(
@@ -411,26 +427,6 @@ class ComputeService:
                 duration_ms=round(seconds * 1000, 1),
             )
 
-    def _record_release(
-        self, tx: Transaction, asked: AuthenticRequest, outcome: Outcome, result_digest: str
-    ) -> None:
-        stored = find_computation(tx.connection, *asked.key)
-        if stored is None or stored.state is not ComputationState.DECIDED:
-            raise NodeError("INTERNAL", private="a result without a decision")
-        tx.record(
-            entries.RELEASE,
-            entries.released(
-                asked.request.id,
-                asked.digest,
-                stored.decision_index,
-                result_digest=result_digest,
-                rows=len(outcome.rows),
-                columns=outcome.columns,
-            ),
-            parties=(self._node_id, asked.consumer.participant_id),
-            contract_id=asked.request.contract_id,
-        )
-
     async def _give_up(self, key: RequestKey, running: Running, reason: str) -> None:
         """Writes the failure of a computation that was decided.
 
@@ -439,7 +435,9 @@ class ComputeService:
         whoever comes to fetch.
         """
         try:
-            state = await self._ledger.commit(lambda tx: self._fail(tx, key, reason))
+            state = await self._ledger.commit(
+                lambda tx: self._recorder.failure(tx, key, reason, running.debits)
+            )
             if state is not ComputationState.RELEASED:
                 await asyncio.to_thread(self._results.discard, running.request_digest)
         except (NodeError, OSError) as error:
@@ -451,25 +449,8 @@ class ComputeService:
             del self._given_up[next(iter(self._given_up))]
         self._given_up[key] = running
 
-    def _fail(self, tx: Transaction, key: RequestKey, reason: str) -> ComputationState | None:
-        """Writes the failure of a request that is decided and has no outcome.
-
-        Returns:
-            The request's state after that; None if it was never decided.
-        """
-        stored = find_computation(tx.connection, *key)
-        if stored is None or stored.state is not ComputationState.DECIDED:
-            return None if stored is None else stored.state
-        self._record_failure(stored, reason, tx)
-        return ComputationState.FAILED
-
-    def _record_failure(self, one: StoredComputation, reason: str, tx: Transaction) -> None:
-        tx.record(
-            entries.FAILURE,
-            entries.failed(one.request_id, one.request_digest, one.decision_index, reason),
-            parties=(self._node_id, one.consumer),
-            contract_id=one.contract_id,
-        )
+    def _interrupted(self, one: StoredComputation, tx: Transaction) -> None:
+        self._recorder.end(tx, one, "INTERRUPTED")
 
     def _find(self, caller: str, request_id: str) -> Running | None:
         key = caller, request_id
@@ -481,14 +462,6 @@ class ComputeService:
             raise NodeError("NOT_FOUND")
         return stored
 
-    def _subject(self, asked: AuthenticRequest) -> Subject:
-        return Subject(
-            asked.request.id,
-            asked.digest,
-            asked.consumer.participant_id,
-            self._pseudonyms.of(asked.request.user_id),
-        )
-
     def _check_room(self, consumer: str) -> None:
         theirs = sum(key[0] == consumer for key in self._running)
         if len(self._running) >= MAX_RUNNING or theirs >= MAX_RUNNING_PER_CONSUMER:
@@ -496,12 +469,25 @@ class ComputeService:
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
-    """What was ruled in a transaction; a refusal is in it and yet to be raised."""
+class _Job:
+    """What a computation runs on and by.
 
-    state: ContractState
-    ruling: Ruling
-    refused: NodeError | None
+    Attributes:
+        asked: The request.
+        query: What it stands for.
+        product: Its data.
+        rules: The strictest of contract and product.
+        history: What its result is compared with; None if its mode compares nothing, or the
+            product is public.
+        terms: The contract's release section.
+    """
+
+    asked: AuthenticRequest
+    query: Query
+    product: PreparedProduct
+    rules: ReleaseRules
+    history: ScopedHistory | None
+    terms: ReleaseTerms
 
 
 def _check_same(request_digest: str, asked: AuthenticRequest) -> None:

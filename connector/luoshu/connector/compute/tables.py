@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from luoshu.connector.store.metadata import METADATA
 
-__all__ = ["computations", "relayed"]
+__all__ = ["computations", "debits", "history", "relayed"]
 
 computations = sa.Table(
     "compute_computations",
@@ -38,4 +38,23 @@ relayed = sa.Table(
     sa.Column("request_index", sa.BigInteger, nullable=False),
     sa.Column("receipt_index", sa.BigInteger),
     comment="Analyst's organisation: requests taken to a holder, and the receipts that came.",
+)
+
+history = sa.Table(
+    "compute_history",
+    METADATA,
+    sa.Column("domain", sa.String, primary_key=True),
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("digest", sa.String, nullable=False),
+    sa.Column("history_index", sa.BigInteger, nullable=False),
+    comment="Holder: files of the release history that the log knows.",
+)
+
+debits = sa.Table(
+    "compute_debits",
+    METADATA,
+    sa.Column("contract_id", sa.String, primary_key=True),
+    sa.Column("debits", sa.Integer, nullable=False),
+    comment="Holder: computations since the contract began or was resumed that were withheld "
+    "from by the history, or failed while they ran. Not for the analyst.",
 )

@@ -14,7 +14,13 @@ from luoshu.connector.contract.replay import used_request
 from luoshu.connector.contract.store import Use, find_state, find_use
 from luoshu.connector.errors import NodeError
 from luoshu.connector.ledger import Transaction
-from luoshu.contracts.contract import ContractState, EventType, UseBody
+from luoshu.contracts.contract import (
+    AgreementState,
+    ContractState,
+    EventType,
+    ReasonBody,
+    UseBody,
+)
 from luoshu.contracts.envelope import Envelope
 from luoshu.contracts.product import CatalogEntry
 
@@ -89,6 +95,17 @@ class ContractBook:
             return known
         after = self._provider.author(tx, state, EventType.USE, body)
         return Use(request_id, after.position, after.uses, decision_index)
+
+    def suspend(self, tx: Transaction, state: ContractState, reason: str) -> None:
+        """Suspends an active contract until this node's users resume it; else does nothing.
+
+        Args:
+            tx: The transaction of what it is suspended for.
+            state: The contract as read in this transaction.
+            reason: For the other side to read.
+        """
+        if state.agreement is AgreementState.ACTIVE:
+            self._provider.author(tx, state, EventType.SUSPEND, ReasonBody(reason))
 
     def find_use(self, connection: sa.Connection, contract_id: str, request_id: str) -> Use | None:
         """Returns the use that was debited for a request, or None."""

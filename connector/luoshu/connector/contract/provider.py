@@ -333,8 +333,7 @@ class ContractProvider:
         if not terms.stricter_or_equal(entry.release):
             raise NodeError(
                 "TERMS_INVALID",
-                f"The product releases by {entry.release.mode.value} with at least "
-                f"{entry.release.min_units} units; terms can only be stricter.",
+                f"The product releases by {entry.release}; terms can only be stricter.",
             )
 
     def _agree(self, tx: Transaction, state: ContractState) -> ContractState:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -67,12 +67,15 @@ class ContractDetails:
         provider_credential: Envelope of the provider's membership credential; empty if
             this node doesn't know it.
         consumer_credential: Envelope of the consumer's.
+        debits: Where this node is the provider: computations that the release history
+            withheld something from, or that failed, since it began or was resumed.
     """
 
     state: ContractState
     events: tuple[SequencedBytes, ...]
     provider_credential: bytes
     consumer_credential: bytes
+    debits: int | None
 
 
 class ContractService:
@@ -84,7 +87,9 @@ class ContractService:
         members: Members,
         provider: ContractProvider,
         consumer: ContractConsumer,
+        *,
         participant_id: str,
+        debits: Callable[[sa.Connection, str], int],
     ) -> None:
         """Builds the service.
 
@@ -94,8 +99,10 @@ class ContractService:
             provider: This node as a provider.
             consumer: This node as a consumer.
             participant_id: This node.
+            debits: Reads a contract's, see `luoshu.connector.compute.projection`.
         """
         self._ledger = ledger
+        self._debits = debits
         self._members = members
         self._provider = provider
         self._consumer = consumer
@@ -198,11 +205,14 @@ class ContractService:
 
         def find(
             connection: sa.Connection,
-        ) -> tuple[ContractState | None, tuple[SequencedBytes, ...]]:
-            state = find_state(connection, contract_id)
-            return state, events_after(connection, contract_id, known_position)
+        ) -> tuple[ContractState | None, tuple[SequencedBytes, ...], int]:
+            return (
+                find_state(connection, contract_id),
+                events_after(connection, contract_id, known_position),
+                self._debits(connection, contract_id),
+            )
 
-        state, events = await self._ledger.read(find)
+        state, events, debits = await self._ledger.read(find)
         if state is None:
             raise NodeError("NOT_FOUND")
         return ContractDetails(
@@ -210,6 +220,7 @@ class ContractService:
             events,
             self._credential(state.provider, state),
             self._credential(state.consumer, state),
+            debits if state.provider == self._me else None,
         )
 
     async def watch(self, contract_id: str) -> AsyncGenerator[ContractState, None]:

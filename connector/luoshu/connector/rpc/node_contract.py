@@ -88,6 +88,7 @@ class NodeContractServicer(contract_pb2_grpc.ContractServiceServicer):
             ],
             provider_credential=details.provider_credential,
             consumer_credential=details.consumer_credential,
+            debits=details.debits,
         )
 
     async def WatchContract(  # noqa: N802

@@ -223,6 +223,7 @@ class NodeClient:
             events=tuple(events),
             provider_credential=answer.provider_credential,
             consumer_credential=answer.consumer_credential,
+            debits=answer.debits if answer.HasField("debits") else None,
         )
 
     def watch_contract(self, contract_id: str, timeout: float) -> Iterator[ContractSummary]:

@@ -105,6 +105,7 @@ class ContractAnswer:
     events: tuple[tuple[bytes, bytes], ...]
     provider_credential: bytes
     consumer_credential: bytes
+    debits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -314,8 +314,13 @@ class GetContractResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     PROVIDER_CREDENTIAL_FIELD_NUMBER: _builtins.int
     CONSUMER_CREDENTIAL_FIELD_NUMBER: _builtins.int
+    DEBITS_FIELD_NUMBER: _builtins.int
     provider_credential: _builtins.bytes
     consumer_credential: _builtins.bytes
+    debits: _builtins.int
+    """Provider only: computations that the release history withheld something from, or that failed
+    while they ran, since the contract began or was resumed.
+    """
     @_builtins.property
     def contract(self) -> Global___Contract: ...
     @_builtins.property
@@ -329,12 +334,15 @@ class GetContractResponse(_message.Message):
         events: _abc.Iterable[Global___SequencedEvent] | None = ...,
         provider_credential: _builtins.bytes = ...,
         consumer_credential: _builtins.bytes = ...,
+        debits: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_debits", b"_debits", "contract", b"contract", "debits", b"debits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_credential", b"consumer_credential", "contract", b"contract", "events", b"events", "provider_credential", b"provider_credential"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_debits", b"_debits", "consumer_credential", b"consumer_credential", "contract", b"contract", "debits", b"debits", "events", b"events", "provider_credential", b"provider_credential"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__debits: _TypeAlias = _typing.Literal["debits"]  # noqa: Y015
+    _WhichOneofArgType__debits: _TypeAlias = _typing.Literal["_debits", b"_debits"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__debits) -> _WhichOneofReturnType__debits | None: ...
 
 Global___GetContractResponse: _TypeAlias = GetContractResponse  # noqa: Y015
 

@@ -1,0 +1,177 @@
+"""From what was agreed on to the rules of one differentially private computation.
+
+Pure: what a computation costs, which cells it will release and how noisy they will be follow from
+the schemas of its cell queries and of its tables, before any protected row is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from luoshu.sandbox import wire
+from luoshu.sandbox.guard.refusals import Refusal, refuse
+from luoshu.sandbox.release.dp_budget import BudgetError, Guarantee, PrivacyCost, cost_of
+from luoshu.sandbox.release.dp_plan import (
+    CellPlan,
+    DpRules,
+    KeyDomain,
+    PlanError,
+    has_unknown_keys,
+    plan_release,
+)
+from luoshu.sandbox.schema import CellSchema, ComponentKind, TableSchema, ValueType
+
+__all__ = ["DpLimits", "ExpectedNoise", "PrivacyPlan", "plan_computation"]
+
+
+@dataclass(frozen=True, slots=True)
+class DpLimits:
+    """What holds for each computation: the stricter of contract and product.
+
+    Attributes:
+        computation: The guarantee of one computation.
+        cells_per_unit: In how many cells of a result a unit counts at most.
+        rows_per_cell: How many of its rows count in a cell at most.
+    """
+
+    computation: Guarantee
+    cells_per_unit: int = 1
+    rows_per_cell: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedNoise:
+    """How far a released value will be from the exact one of the bounded contributions.
+
+    Attributes:
+        query: Number of the cell query.
+        what: `rows`, `units`, or the summed columns, as `sum(price * discount)`.
+        deviation: Standard deviation of the noise, in the value's own unit.
+        threshold: About the noisy count that a group needs to come out; 0 where all groups do.
+    """
+
+    query: int
+    what: str
+    deviation: float
+    threshold: float
+
+    def to_json(self) -> dict[str, object]:
+        """The JSON form; numbers as text."""
+        return {
+            "query": self.query,
+            "what": self.what,
+            "deviation": f"{self.deviation:.6g}",
+            "threshold": f"{self.threshold:.6g}",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyPlan:
+    """What a computation costs and yields, before it runs.
+
+    Attributes:
+        rules: For the release worker, with the cost to debit.
+        cells: How each cell query is released.
+        protected: Catalogs of the tables with protected rows that it reads.
+    """
+
+    rules: DpRules
+    cells: tuple[CellPlan, ...]
+    protected: frozenset[str] = field(default=frozenset())
+
+    @property
+    def cost(self) -> PrivacyCost:
+        """What is debited before it runs."""
+        return self.rules.cost
+
+    @property
+    def noise(self) -> tuple[ExpectedNoise, ...]:
+        """What to expect of each released component."""
+        return tuple(
+            ExpectedNoise(
+                number,
+                _name(plan.schema, one.index),
+                one.deviation / 10.0 ** plan.schema.components[one.index].scale,
+                0.0 if decider is None else decider.threshold_estimate,
+            )
+            for number, plan in enumerate(self.cells)
+            for decider in (None if plan.deciding is None else plan.components[plan.deciding],)
+            for one in plan.components
+            if one.index is not None
+        )
+
+
+def plan_computation(
+    limits: DpLimits,
+    schemas: Sequence[CellSchema],
+    tables: Sequence[TableSchema],
+    public: Mapping[str, KeyDomain] | None = None,
+) -> PrivacyPlan:
+    """Plans a computation: its cost, its cells and its noise.
+
+    Args:
+        limits: In force.
+        schemas: Of its verified cell queries.
+        tables: All that the query could name.
+        public: Values of key columns of public tables in wire form, by `catalog.table.column`;
+            NULL included if it occurs. Columns that aren't in it have unknown values.
+
+    Raises:
+        GuardRefusalError: It can't be released with differential privacy; says why, from the
+            schemas alone.
+    """
+    columns = {
+        f"{table.catalog}.{table.table}.{column.name}": column.values
+        for table in tables
+        for column in table.columns
+    }
+    known = public or {}
+    domains = tuple(
+        tuple(
+            known.get(name) or _declared(columns.get(name), kind)
+            for name, kind in zip(schema.key_columns, schema.keys, strict=True)
+        )
+        for schema in schemas
+    )
+    try:
+        cost = cost_of(limits.computation, unknown_keys=has_unknown_keys(domains))
+        rules = DpRules(cost, limits.cells_per_unit, limits.rows_per_cell, domains)
+        plans = plan_release(schemas, rules)
+    except (PlanError, BudgetError) as error:
+        raise refuse(Refusal.MODE, f"Differential privacy: {error}.") from None
+    named = {name for schema in schemas for name in schema.tables}
+    catalogs = {
+        table.catalog
+        for table in tables
+        if table.unit and f"{table.catalog}.{table.table}" in named
+    }
+    return PrivacyPlan(rules, plans, frozenset(catalogs))
+
+
+def _declared(values: tuple[str, ...] | None, kind: ValueType) -> KeyDomain | None:
+    """A declared domain in wire form; None if there is none, or it isn't all of the key's type."""
+    if values is None:
+        return None
+    if kind.name == "BOOLEAN":
+        domain: KeyDomain = tuple(value == "true" for value in values)
+    elif kind.name == "TIMESTAMP":
+        domain = tuple(value.replace(" ", "T") for value in values)
+    else:
+        domain = values
+    try:
+        decoded = wire.decode_rows([[value] for value in domain], [kind], len(domain))
+    except wire.WireError:
+        return None
+    # 1.5 and 1.50 are one key.
+    unique = dict(zip((row[0] for row in decoded), domain, strict=True))
+    return tuple(unique.values())
+
+
+def _name(schema: CellSchema, index: int) -> str:
+    component = schema.components[index]
+    if component.kind is ComponentKind.UNITS:
+        return "units"
+    if not component.monomial:
+        return "rows"
+    return f"sum({' * '.join(name.rpartition('.')[2] for name in component.monomial)})"

@@ -1,0 +1,196 @@
+"""The release history as a computation uses it: read it, decide, make the delta durable.
+
+The differencing guard compares what is about to be released with all that was
+released before in the same *scope* (a contract, a participant or a product). A
+scope's history is a set of append-only files in the format of
+`luoshu.sandbox.release.history`; only the release worker reads them, and only it
+makes new ones. From reading the names to the delta's durability is one
+transaction, serialised per privacy domain: two computations that don't see each
+other could release two halves of a difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+SECRET_BYTES = 32
+_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,127}/){0,3}[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_ENTRY = re.compile(r"([0-9]{12})\.history")
+_SECRET = "secret"  # noqa: S105 - the name of a file
+_CHUNK = 1 << 20
+
+
+class HistoryUnavailableError(Exception):
+    """The history can't be read or written, so nothing may be released; for the holder's log."""
+
+
+def is_entry_name(name: str) -> bool:
+    """Whether a name may be given to the release worker: relative, plain, at most four deep."""
+    return _NAME.fullmatch(name) is not None
+
+
+class HistoryTransaction(Protocol):
+    """One serialised look at a scope's history, and at most one addition to it."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The scope's files, relative to the port's directory, oldest first."""
+
+    @property
+    def secret(self) -> bytes:
+        """The 32 bytes of the privacy domain: key of jitter and fingerprints; never changes."""
+
+    async def commit(self, path: Path, digest: str) -> None:
+        """Makes a delta durable; when it returns, later transactions of the scope see it.
+
+        Called at most once. Raise if it can't be made durable: then nothing is released.
+
+        Args:
+            path: The file that the release worker wrote; belongs to the computation, which
+                removes it afterwards: copy it, or link it.
+            digest: `sha256:<hex>` of its bytes as the worker said; to be compared.
+        """
+
+
+class HistoryPort(Protocol):
+    """Where one computation's history is kept; made by who knows contract and scope."""
+
+    @property
+    def directory(self) -> Path | None:
+        """What the release worker sees read-only as /history; None if there is no history.
+
+        Asked when the computation starts, before its tables are known; what is added to the
+        directory later is seen as well.
+        """
+
+    def transaction(self, tables: Sequence[str]) -> AbstractAsyncContextManager[HistoryTransaction]:
+        """Enters the transaction of the scope that a query over these tables belongs to.
+
+        Args:
+            tables: The protected tables of the verified plan, as `catalog.table`.
+        """
+
+
+class NoHistory:
+    """No history: each computation is decided on alone. For tests and single dry runs."""
+
+    def __init__(self, secret: bytes | None = None) -> None:
+        self.secret = os.urandom(SECRET_BYTES) if secret is None else secret
+        self.names: tuple[str, ...] = ()
+        self.directory: Path | None = None
+
+    @asynccontextmanager
+    async def transaction(self, tables: Sequence[str]) -> AsyncIterator[NoHistory]:
+        """See the port."""
+        del tables
+        yield self
+
+    async def commit(self, path: Path, digest: str) -> None:
+        """Forgets the delta."""
+
+
+class DirectoryHistory:
+    """One scope in one directory, for the dry run: numbered files and the domain's secret.
+
+    Serialises within this process; the dry run is the directory's only user.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Makes the directory, and a secret in it, if they aren't there.
+
+        Raises:
+            HistoryUnavailableError: It can't be used.
+        """
+        self._entries = directory.resolve() / "entries"
+        self.directory: Path | None = self._entries
+        self._lock = asyncio.Lock()
+        try:
+            self._entries.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._secret = self._read_secret(directory / _SECRET)
+        except OSError as error:
+            raise HistoryUnavailableError(
+                f"the history directory {directory} can't be used: {error.strerror}"
+            ) from None
+
+    @staticmethod
+    def _read_secret(path: Path) -> bytes:
+        if not path.exists():
+            _write_durably(path, os.urandom(SECRET_BYTES))
+        secret = path.read_bytes()
+        if len(secret) != SECRET_BYTES:
+            raise HistoryUnavailableError(f"{path} doesn't hold {SECRET_BYTES} bytes")
+        return secret
+
+    @asynccontextmanager
+    async def transaction(self, tables: Sequence[str]) -> AsyncIterator[_DirectoryTransaction]:
+        """See the port."""
+        del tables
+        async with self._lock:
+            yield _DirectoryTransaction(self._entries, self._secret)
+
+
+class _DirectoryTransaction:
+    def __init__(self, directory: Path, secret: bytes) -> None:
+        self._directory = directory
+        self.secret = secret
+        self.names = sorted(
+            path.name for path in directory.iterdir() if _ENTRY.fullmatch(path.name)
+        )
+
+    async def commit(self, path: Path, digest: str) -> None:
+        number = int(self.names[-1].partition(".")[0]) + 1 if self.names else 1
+        target = self._directory / f"{number:012}.history"
+        await asyncio.to_thread(copy_durably, path, target, digest)
+
+
+def copy_durably(source: Path, target: Path, digest: str) -> None:
+    """Copies a delta to its place: file synced, renamed, directory synced.
+
+    Raises:
+        HistoryUnavailableError: Its bytes aren't those of the digest, or it can't be written.
+    """
+    part = target.with_name(f".{target.name}.part")
+    try:
+        with source.open("rb") as reading, part.open("wb") as writing:
+            shutil.copyfileobj(reading, writing, _CHUNK)
+            writing.flush()
+            os.fsync(writing.fileno())
+        with part.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if f"sha256:{found}" != digest:
+            raise HistoryUnavailableError("a history delta isn't what its digest says")
+        part.rename(target)
+        _sync_directory(target.parent)
+    except OSError as error:
+        raise HistoryUnavailableError(
+            f"a history delta can't be made durable: {error.strerror}"
+        ) from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    part = path.with_name(f".{path.name}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(path)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

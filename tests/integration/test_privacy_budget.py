@@ -1,0 +1,225 @@
+"""The privacy budget at the holder: debited before anything is computed, never given back."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+
+import pytest
+from budget_world import DOMAIN, budget_world, dp_product
+from compute_world import refusal_of
+from dp_world import agreed
+from history_world import history_world
+
+from luoshu.connector.compute.budget import domain_limits
+from luoshu.connector.compute.outcome import Phase
+from luoshu.connector.errors import NodeError, lookup
+from luoshu.contracts.dp_terms import DpTerms, PrivacyBound
+from luoshu.sandbox.release.dp_budget import EPSILON_UNITS, cost_of
+
+BUDGET = "epsilon: 0.5, budget_epsilon: 1.5"
+"""Pays for three computations."""
+
+
+@pytest.fixture
+async def world(tmp_path):
+    async with budget_world(tmp_path, BUDGET) as world:
+        yield world
+
+
+def refused(reason):
+    return pytest.raises(NodeError, check=lambda error: error.reason == reason)
+
+
+def bound(epsilon, delta="0", quota=None):
+    return DpTerms(PrivacyBound(Decimal(epsilon), Decimal(delta)), quota)
+
+
+def pure(epsilon, times=1):
+    return cost_of(agreed(epsilon), unknown_keys=False).epsilon * times
+
+
+async def test_a_computation_is_debited_and_its_noisy_result_released(world):
+    state = await world.agree()
+    receipt, rows = await world.outcome(world.ask(state, "known"))
+    assert [row["sex"] for row in rows] == ["1", "2"]
+    assert abs(rows[0]["n"] - 500) < 120
+    assert (await world.spent()).epsilon == pure("0.5")
+    (decision,) = world.log("decision")
+    assert decision["privacy"] == {
+        "domain": DOMAIN,
+        "cost": {"epsilon": EPSILON_UNITS // 2, "rho": EPSILON_UNITS // 8, "delta": 0},
+    }
+    assert world.verified(receipt).kind == "release"
+
+
+async def test_the_debit_is_durable_before_anything_is_computed(world):
+    world.noisy.hold = True
+    state = await world.agree()
+    request_id = await world.submit(world.ask(state, "known"))
+    await world.reach(request_id, Phase.COMPUTING)
+    await world.crash()
+    assert (await world.spent()).epsilon == pure("0.5")
+    await world.serve()
+    assert [entry["kind"] for entry in world.log()] == ["decision", "failure"]
+    assert (await world.spent()).epsilon == pure("0.5")
+
+
+async def test_a_failed_computation_gives_nothing_back(world):
+    state = await world.agree()
+    with refused("QUERY_FAILED"):
+        await world.outcome(world.ask(state, "fail"))
+    assert (await world.spent()).epsilon == pure("0.5")
+
+
+async def test_an_exhausted_budget_refuses_before_anything_is_computed(world):
+    state = await world.agree()
+    for _ in range(3):
+        await world.outcome(world.ask(state, "known"))
+    asked = world.ask(state, "known")
+    with refused("PRIVACY_BUDGET_EXHAUSTED"):
+        await world.outcome(asked)
+    assert world.noisy.computed == 3
+    assert (await world.spent()).epsilon == pure("0.5", 3)
+    assert await world.uses(state) == 3
+    last = world.log("decision")[-1]
+    assert (last["allow"], last["reason"]) == (False, "PRIVACY_BUDGET_EXHAUSTED")
+    assert lookup("PRIVACY_BUDGET_EXHAUSTED").status == "RESOURCE_EXHAUSTED"
+    # Who comes again with the same request is told the same, and nothing is written twice.
+    with refused("PRIVACY_BUDGET_EXHAUSTED"):
+        await world.outcome(asked)
+    assert len(world.log("decision")) == 4
+
+
+async def test_a_request_is_debited_once(world):
+    state = await world.agree()
+    asked = world.ask(state, "known")
+    first = await world.outcome(asked)
+    assert await world.outcome(asked) == first
+    assert (await world.spent()).epsilon == pure("0.5")
+
+
+async def test_computations_at_once_never_spend_the_same(world):
+    state, other = await world.agree(), await world.agree()
+    await world.serve(concurrency=8)
+    asked = [world.ask(one, "known") for one in [state, other] * 4]
+    outcomes = await asyncio.gather(*(world.outcome(one) for one in asked), return_exceptions=True)
+    told = sorted(refusal_of(outcome) for outcome in outcomes)
+    assert told == [""] * 3 + ["PRIVACY_BUDGET_EXHAUSTED"] * 5
+    assert world.noisy.computed == 3
+    assert (await world.spent()).epsilon == pure("0.5", 3)
+
+
+async def test_what_other_contracts_spent_counts(world):
+    first, second = await world.agree(), await world.agree()
+    for state in (first, second, first):
+        await world.outcome(world.ask(state, "known"))
+    assert (await world.spent(first.contract_id)).epsilon == pure("0.5", 2)
+    assert (await world.spent(second.contract_id)).epsilon == pure("0.5")
+    with refused("PRIVACY_BUDGET_EXHAUSTED"):
+        await world.outcome(world.ask(second, "known"))
+
+
+async def test_a_quota_ends_before_the_budget(world):
+    quota = PrivacyBound(Decimal("0.2"))
+    small = await world.agree(bound("0.1", quota=quota))
+    for _ in range(2):
+        await world.outcome(world.ask(small, "known"))
+    with refused("PRIVACY_QUOTA_EXHAUSTED"):
+        await world.outcome(world.ask(small, "known"))
+    assert (await world.spent()).epsilon == pure("0.1", 2)
+    await world.outcome(world.ask(await world.agree(), "known"))
+
+
+async def test_a_quota_is_no_claim_on_the_budget(world):
+    """Whoever computes first is served; a quota only limits."""
+    quota = PrivacyBound(Decimal(50))
+    wide = await world.agree(bound("0.5", quota=quota))
+    for _ in range(3):
+        await world.outcome(world.ask(wide, "known"))
+    with refused("PRIVACY_BUDGET_EXHAUSTED"):
+        await world.outcome(world.ask(wide, "known"))
+
+
+async def test_contracts_can_not_spend_more_at_once_than_the_product_allows(world):
+    for weaker in (bound("0.6"), bound("0.5", "0.000001")):
+        assert (await world.agree(weaker)).agreement is None
+    assert (await world.agree(bound("0.4"))).agreement is not None
+
+
+async def test_budgets_of_other_products_about_the_same_people_bind(world):
+    state = await world.agree()
+    await world.outcome(world.ask(state, "known"))
+    world.shelf.products["lung-followup"] = dp_product(
+        "lung-followup", "epsilon: 0.1, budget_epsilon: 0.9"
+    )
+    with refused("PRIVACY_BUDGET_EXHAUSTED"):
+        await world.outcome(world.ask(state, "known"))
+    # A product that declares no budget of its own adds no limit.
+    world.shelf.products["lung-followup"] = dp_product("lung-followup", "epsilon: 0.1")
+    await world.outcome(world.ask(state, "known"))
+
+
+async def test_unknown_keys_without_delta_cost_nothing_and_are_refused(world):
+    state = await world.agree()
+    with pytest.raises(NodeError, match="delta"):
+        await world.outcome(world.ask(state, "unknown"))
+    assert (await world.spent()).epsilon == 0
+    assert world.noisy.computed == 0
+
+
+async def test_a_computation_without_a_plan_is_never_computed(world):
+    state = await world.agree()
+    with refused("INTERNAL"):
+        await world.outcome(world.ask(state, "unplanned"))
+    assert world.noisy.computed == 0
+
+
+async def test_zcdp_and_thresholds_are_debited_where_delta_was_agreed(tmp_path):
+    section = "epsilon: 0.5, delta: 1e-6, budget_epsilon: 2, budget_delta: 2.5e-6"
+    async with budget_world(tmp_path, section) as world:
+        state = await world.agree()
+        _, rows = await world.outcome(world.ask(state, "unknown"))
+        assert [row["sex"] for row in rows] == ["1"]
+        await world.outcome(world.ask(state, "known"))
+        known = cost_of(agreed("0.5", "1e-6"), unknown_keys=False)
+        unknown = cost_of(agreed("0.5", "1e-6"), unknown_keys=True)
+        assert await world.spent() == known + unknown
+        await world.outcome(world.ask(state, "unknown"))
+        # The budget's delta pays for two thresholds; its rho for more.
+        with refused("PRIVACY_BUDGET_EXHAUSTED"):
+            await world.outcome(world.ask(state, "unknown"))
+        await world.outcome(world.ask(state, "known"))
+
+
+async def test_a_restarted_node_goes_on_with_what_was_spent(world):
+    state = await world.agree()
+    await world.outcome(world.ask(state, "known"))
+    await world.crash()
+    await world.serve()
+    for _ in range(2):
+        await world.outcome(world.ask(state, "known"))
+    with refused("PRIVACY_BUDGET_EXHAUSTED"):
+        await world.outcome(world.ask(state, "known"))
+
+
+async def test_a_contract_keeps_to_a_product_that_became_stricter(world):
+    state = await world.agree()
+    world.shelf.products["lung"] = dp_product("lung", "epsilon: 0.25, budget_epsilon: 1.5")
+    await world.outcome(world.ask(state, "known"))
+    assert (await world.spent()).epsilon == pure("0.25")
+
+
+async def test_mode_aggregate_is_debited_no_privacy(tmp_path):
+    async with history_world(tmp_path) as world:
+        state = await world.contract(uses=5)
+        await world.counted("1-20", state)
+        assert all("privacy" not in entry for entry in world.log("decision"))
+
+
+def test_where_nobody_declares_a_budget_each_computation_is_the_budget():
+    first, second = dp_product("a", "epsilon: 1").file, dp_product("b", "epsilon: 0.5").file
+    assert domain_limits([first, second], DOMAIN) == (agreed("1"), agreed("0.5"))
+    declared = dp_product("c", "epsilon: 0.5, budget_epsilon: 7").file
+    assert domain_limits([first, second, declared], DOMAIN) == (agreed("7"),)
+    assert domain_limits([first], "somebody else") == ()
