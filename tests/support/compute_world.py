@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +53,7 @@ from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.product_file import ProductFile, parse_product
 from luoshu.sandbox.release.dp_budget import Guarantee
 from luoshu.sandbox.run import Computation, Outcome, ReleaseRules, Sandbox
+from luoshu.sandbox.templates import BoundParameter
 
 BY_SEX = "SELECT sex, count(*) AS n, sum(time) AS days FROM lung GROUP BY sex"
 RAW_ROWS = "SELECT * FROM lung"
@@ -133,8 +134,10 @@ class HeldSandbox:
         rules: ReleaseRules,
         sql: str,
         history: HistoryPort | None,
+        parameters: Sequence[BoundParameter],
     ) -> Computation:
-        return _Held(self, self.sandbox.computation(products, rules, sql, history))  # type: ignore[return-value]
+        inner = self.sandbox.computation(products, rules, sql, history, parameters)
+        return _Held(self, inner)  # type: ignore[return-value]
 
     async def hold(self) -> None:
         self.reached.set()
@@ -234,7 +237,7 @@ class ComputeWorld(World):
         wanted = canonicalize(terms(**changes).to_payload())
         return await node.contracts.request(PRODUCT, "", wanted)
 
-    def ask(self, state: ContractState, sql: str = BY_SEX, **changes: Any) -> Envelope:
+    def ask(self, state: ContractState, sql: str | None = BY_SEX, **changes: Any) -> Envelope:
         """A new signed request of the analyst's user."""
         fields: dict[str, Any] = {
             "id": request_id(uuid4()),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -24,6 +24,7 @@ from luoshu.policies import PolicyEngine, load_default_engine
 from luoshu.sandbox.errors import SandboxFailureError
 from luoshu.sandbox.history_port import HistoryPort
 from luoshu.sandbox.run import ReleaseRules
+from luoshu.sandbox.templates import BoundParameter
 
 TOO_FEW = 10
 
@@ -50,10 +51,17 @@ class RangeSandbox:
     measurement: str = f"sha256:{'0' * 64}"
 
     def computation(
-        self, products: list[Any], rules: ReleaseRules, sql: str, history: HistoryPort
+        self,
+        products: list[Any],
+        rules: ReleaseRules,
+        sql: str,
+        history: HistoryPort,
+        parameters: Sequence[BoundParameter],
     ) -> _RangeComputation:
         del products
         self.rules = rules
+        for each in parameters:
+            sql = sql.replace(f"${each.name}", each.text)
         return _RangeComputation(self, sql, history)
 
 
@@ -143,11 +151,12 @@ class HistoryWorld(ComputeWorld):
     def kept(self) -> list[Path]:
         return sorted(self.domain.glob("*.hist"))
 
-    async def offer_with(self, **rules: Any) -> None:
-        """Publishes the product anew, with an offer of other release rules."""
-        self.floor(**{name: str(value) for name, value in rules.items()})
+    async def offer_with(self, **changes: Any) -> None:
+        """Publishes the product anew, with an offer of other terms."""
+        if "scope" in changes:
+            self.floor(scope=str(changes["scope"]))
         await self.holder.products.publish(
-            "lung", offers_json(offer(terms(uses=100, regions=("CN", "DE"), **rules)))
+            "lung", offers_json(offer(terms(uses=100, regions=("CN", "DE"), **changes)))
         )
 
     def floor(self, **rules: Any) -> None:

@@ -1,4 +1,5 @@
-"""What runs inside the isolation is small: it imports the standard library and one engine.
+"""What runs inside the isolation is small: the standard library, one engine, NumPy where columns
+are computed on.
 
 The import linter knows what is written in import statements; this looks at what is loaded.
 """
@@ -10,13 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from luoshu.sandbox.isolation.runtime import Runtime
+
 WORKERS = Path(__file__).parents[2] / "sandbox" / "luoshu" / "sandbox" / "worker"
 ENGINE = "_duckdb"
+ARRAYS = "numpy"
+COMPUTING = {"stage1", "release"}
 
 PROBE = """
 import importlib, json, sys
 before = set(sys.modules)
 importlib.import_module(sys.argv[1])
+if sys.argv[1].endswith("stage1"):
+    importlib.import_module("luoshu.sandbox.export")  # loaded while the query is verified
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
@@ -29,7 +36,7 @@ def loaded_by(module: str) -> set[str]:
 
 
 def foreign(modules: set[str]) -> set[str]:
-    own = {"luoshu", ENGINE} | sys.stdlib_module_names
+    own = {"luoshu", ENGINE, ARRAYS} | sys.stdlib_module_names
     return {name for name in modules if name.split(".")[0] not in own}
 
 
@@ -40,6 +47,7 @@ def test_worker_loads_the_sandbox_and_its_engine_only(worker: str) -> None:
     assert not foreign(modules)
     portions = {".".join(name.split(".")[:2]) for name in modules if name.startswith("luoshu.")}
     assert portions == {"luoshu.sandbox"}
+    assert (ARRAYS in modules) == (worker in COMPUTING)
 
 
 def test_release_worker_has_no_engine() -> None:
@@ -49,4 +57,12 @@ def test_release_worker_has_no_engine() -> None:
 def test_launcher_never_loads_grpc_nor_an_engine() -> None:
     modules = loaded_by("luoshu.sandbox.isolation.launcher")
     assert not foreign(modules)
-    assert ENGINE not in modules
+    assert not {ENGINE, ARRAYS} & modules
+
+
+def test_numpy_is_seen_by_the_workers_that_compute_and_in_parts() -> None:
+    runtime = Runtime.find()
+    for entry in ("stage1", "release", "stage2", "prepare"):
+        targets = {mount.target for mount in runtime.mounts_of(entry)}
+        assert any(target.startswith("/app/numpy/") for target in targets) == (entry in COMPUTING)
+        assert not {f"/app/numpy/{part}" for part in ("random", "f2py", "tests", "fft")} & targets

@@ -96,13 +96,14 @@ def _print(product: Product) -> None:
     )
     typer.echo("\nOffers")
     print_table(
-        ("offer", "purposes", "uses", "until", "answer"),
+        ("offer", "purposes", "uses", "until", "queries", "answer"),
         [
             (
                 offer.id,
                 ", ".join(sorted(offer.terms.purposes or ("any",))),
                 offer.terms.uses or "any number",
                 offer.terms.not_after or "open",
+                ", ".join(template.name for template in offer.terms.templates) or "any SQL",
                 offer.answer,
             )
             for offer in entry.offers

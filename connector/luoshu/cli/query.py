@@ -11,6 +11,7 @@ import typer
 
 from luoshu.cli.connection import ProfileOption, open_space
 from luoshu.cli.exits import UsageError
+from luoshu.cli.inputs import assignments
 from luoshu.cli.output import JsonOption, note, print_json, print_table, progress
 
 if TYPE_CHECKING:
@@ -24,6 +25,16 @@ def query(
     ] = None,
     sql_file: Annotated[
         Path | None, typer.Option("--sql-file", help="File that holds the statement.")
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of SQL: a template of the contract, see `luoshu contract show`."
+        ),
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A template's value, as name=value; repeatable."),
     ] = None,
     purpose: Annotated[
         str | None, typer.Option(help="What it is for; may be left out if the contract has one.")
@@ -43,10 +54,16 @@ def query(
     """Compute under a contract; the result is shown only after its receipt has been verified."""
     if as_json and as_csv:
         raise UsageError("Choose one of --json and --csv.")
-    text = _statement(sql, sql_file)
+    text = None if template else _statement(sql, sql_file)
+    parameters = _parameters(template, values, sql or sql_file)
     with open_space(profile) as space, progress("query") as show:
         result = space.contract(contract).query(
-            text, purpose=purpose, timeout=timeout, on_phase=show
+            text,
+            template=template,
+            parameters=parameters,
+            purpose=purpose,
+            timeout=timeout,
+            on_phase=show,
         )
     if receipt:
         result.receipt.save(receipt)
@@ -69,10 +86,26 @@ def query(
 
 def _statement(sql: str | None, sql_file: Path | None) -> str:
     if (sql is None) == (sql_file is None):
-        raise UsageError("Give the statement by --sql or by --sql-file.")
+        raise UsageError("Give the statement by --sql or by --sql-file, or a --template.")
     if sql_file is not None:
         return sql_file.read_text(encoding="utf-8")
     return sys.stdin.read() if sql == "-" else str(sql)
+
+
+def _parameters(
+    template: str | None, values: list[str] | None, statement: object
+) -> dict[str, str] | None:
+    if template is None:
+        if values:
+            raise UsageError("--set goes with --template.")
+        return None
+    if statement:
+        raise UsageError("Give SQL or a --template, not both.")
+    given = assignments("--set", values or ())
+    for name, several in given.items():
+        if len(several) > 1:
+            raise UsageError(f"--set {name} is given twice.")
+    return {name: several[0] for name, several in given.items()}
 
 
 def _print_json(result: Result) -> None:

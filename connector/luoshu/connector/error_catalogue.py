@@ -157,6 +157,22 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
         "请向节点管理员申请该角色，或以具备该角色的身份调用。",
     ),
     (
+        "TEMPLATE_REQUIRED",
+        "PERMISSION_DENIED",
+        "The contract allows its query templates only.",
+        "Choose one with `luoshu query --template`; `luoshu contract show` lists them.",
+        "该合约仅允许使用其查询模板。",
+        "请用 `luoshu query --template` 选择模板；可用 `luoshu contract show` 查看。",
+    ),
+    (
+        "TEMPLATE_DENIED",
+        "PERMISSION_DENIED",
+        "The contract has no such query template, or doesn't allow these values in it.",
+        "Correct the name or the value; `luoshu contract show` lists templates and values.",
+        "合约中没有该查询模板，或不允许这些取值。",
+        "请更正模板名称或取值；可用 `luoshu contract show` 查看模板及允许的取值。",
+    ),
+    (
         "POLICY_DENIED",
         "PERMISSION_DENIED",
         "The contract's terms don't permit this use.",

@@ -40,6 +40,7 @@ from luoshu.sdk.errors import DeadlineError, InvalidRequestError, VerificationEr
 from luoshu.sdk.result import Result
 from luoshu.sdk.rpc.client import NodeClient
 from luoshu.sdk.rpc.messages import ContractAction, ContractAnswer, ContractSummary
+from luoshu.sdk.templates import call_of
 from luoshu.sdk.terms import Wish, as_list
 
 WAITING_FOR_PROVIDER = frozenset({"REQUESTED", "ACCEPTED", "AGREED", "VERIFIED"})
@@ -299,20 +300,36 @@ class Contract:
 
     # Uses
 
-    def submit(self, sql: str, *, purpose: str | None = None) -> Computation:
+    def submit(
+        self,
+        sql: str | None = None,
+        *,
+        template: str | None = None,
+        parameters: Mapping[str, object] | None = None,
+        purpose: str | None = None,
+    ) -> Computation:
         """Signs and submits one query; doesn't wait.
 
         Args:
             sql: One SELECT statement, at most 64 KiB.
+            template: Instead of SQL, the name of one of the contract's templates.
+            parameters: Values of the template's parameters, by name; integers, texts, booleans,
+                dates and decimals, or the text of one.
             purpose: What for; needed unless the contract allows exactly one.
 
         Raises:
-            InvalidRequestError: No purpose, or SQL that can't be signed.
+            InvalidRequestError: No purpose, SQL that can't be signed, or a template or value
+                that the contract doesn't have.
             DeniedError: Refused before it started.
         """
         actor = self._actor
         request_id = ids.request_id(uuid4())
+        if template is None and (sql is None or parameters is not None):
+            raise InvalidRequestError("Give SQL, or a template with its parameters.")
         try:
+            call = None
+            if template is not None:
+                call = call_of(self.terms, template, parameters or {})
             request = ComputationRequest(
                 id=request_id,
                 contract_id=self._id,
@@ -320,6 +337,7 @@ class Contract:
                 purpose=purpose or self._only_purpose(),
                 sql=sql,
                 issued_at=to_milliseconds(actor.clock()),
+                template=call,
             ).sign(actor.request_key)
         except ContractsError as error:
             raise InvalidRequestError(f"This can't be asked: {error}") from error
@@ -335,14 +353,17 @@ class Contract:
 
     def query(
         self,
-        sql: str,
+        sql: str | None = None,
         *,
+        template: str | None = None,
+        parameters: Mapping[str, object] | None = None,
         purpose: str | None = None,
         timeout: float = 300.0,
         on_phase: PhaseCallback | None = None,
     ) -> Result:
         """Computes under the contract; see `submit` and `Computation.result`."""
-        return self.submit(sql, purpose=purpose).result(timeout, on_phase)
+        computation = self.submit(sql, template=template, parameters=parameters, purpose=purpose)
+        return computation.result(timeout, on_phase)
 
     # Inside
 

@@ -14,6 +14,10 @@ An offer is either the full document (`terms` in ODRL form) or the short form::
       scope: participant
       debits: 16
       limits: {max_uses: 50, purposes: [teaching], latest_end: 2027-06-30, regions: [CN]}
+      templates:                       # the only queries that may be asked; any SQL by default
+        - name: by-year
+          sql: SELECT count(*) FROM lung WHERE year = $year
+          parameters: {year: {type: integer, range: [2000, 2025]}}
       answer: manual                   # or automatic, the default
       visible_to: ["*"]                # or participant ids; everyone by default
 
@@ -30,12 +34,14 @@ from luoshu.contracts.canonical import JsonObject, JsonValue, canonicalize
 from luoshu.contracts.errors import ContractsError, DocumentError
 from luoshu.contracts.fields import Fields
 from luoshu.contracts.offer import EVERYONE, AnswerMode, Offer
+from luoshu.contracts.templates import MAX_TEMPLATES, QueryTemplate
 from luoshu.contracts.terms import simple_terms
 from luoshu.contracts.times import format_time
 from luoshu.sdk.errors import InvalidRequestError
 from luoshu.sdk.terms import RELEASE_KEYS, with_rules
 
-_TERMS = {"purposes", "uses", "not_before", "not_after", "regions", "min_units", *RELEASE_KEYS}
+_TERMS = {"purposes", "uses", "not_before", "not_after", "regions", "min_units", "templates"}
+_TERMS |= set(RELEASE_KEYS)
 _OPTIONAL = {"terms", "limits", "answer", "visible_to"} | _TERMS
 _LIMITS = {"max_uses", "purposes", "latest_end", "regions"}
 _DATE_LENGTH = len("2026-12-31")
@@ -94,6 +100,7 @@ def read_offer(value: JsonValue) -> Offer:
             not_after=_moment(_get(fields, "not_after", None), end=True),
             regions=_names(fields, "regions"),
             min_units=_min_units(fields),
+            templates=_templates(fields),
         )
         rules = {name: fields.raw(name) for name in RELEASE_KEYS if name in fields}
         document["terms"] = replace(terms, release=with_rules(terms.release, rules)).to_payload()
@@ -123,6 +130,21 @@ def _min_units(fields: Fields) -> int:
     if "min_units" not in fields:
         raise DocumentError("offer lacks min_units, the distinct units that a group needs")
     return fields.integer("min_units", minimum=1)
+
+
+def _templates(fields: Fields) -> tuple[QueryTemplate, ...]:
+    if "templates" not in fields:
+        return ()
+    return fields.array(
+        "templates",
+        lambda value: QueryTemplate.from_payload(_with_parameters(value)),
+        minimum=1,
+        maximum=MAX_TEMPLATES,
+    )
+
+
+def _with_parameters(value: JsonValue) -> JsonValue:
+    return {"parameters": {}, **value} if isinstance(value, dict) else value
 
 
 def _moment(value: JsonValue, *, end: bool) -> dt.datetime | None:

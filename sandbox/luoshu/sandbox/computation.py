@@ -1,31 +1,35 @@
 """One computation from SQL to released rows, over three single-use workers.
 
-Stage 1 holds the protected file, verifies the query and computes cells; the
-release worker, which has no SQL engine, decides on cells; stage 2 holds no
-protected data and shapes the released ones. All three start at once, before
-they know anything; this module only carries checked messages between them.
+Stage 1 holds the protected file, verifies the query and writes each unit's contributions into a
+directory; it is killed before the release worker reads them, which has no SQL engine and decides
+on cells; stage 2 holds no protected data and shapes the released ones. All three start at once,
+before they know anything; this module only carries checked messages between them, and makes what
+is released now part of the history before anything of it leaves.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Awaitable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
-from luoshu.sandbox import wire
+from luoshu.sandbox import answers, wire
+from luoshu.sandbox.answers import ReleasedAnswer, Stage1Result, Withholding
 from luoshu.sandbox.dp_agreement import DpLimits, PrivacyPlan
-from luoshu.sandbox.errors import (
-    GuardRefusalError,
-    QueryError,
-    SandboxFailureError,
-    SandboxUnavailableError,
-)
+from luoshu.sandbox.errors import SandboxFailureError, SandboxUnavailableError
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
-from luoshu.sandbox.history_port import HistoryPort
+from luoshu.sandbox.history_port import (
+    HistoryPort,
+    HistoryTransaction,
+    HistoryUnavailableError,
+    NoHistory,
+    is_entry_name,
+)
 from luoshu.sandbox.isolation.port import (
     Isolation,
     Mount,
@@ -34,29 +38,39 @@ from luoshu.sandbox.isolation.port import (
     WorkerSpec,
 )
 from luoshu.sandbox.prepared import PreparedProduct
-from luoshu.sandbox.schema import CellSchema, SchemaError, ValueType, checked_name, exact_fields
+from luoshu.sandbox.schema import CellSchema, SchemaError
+from luoshu.sandbox.scratch import Scratch
+from luoshu.sandbox.templates import BoundParameter
 
-_MAX_MESSAGE = 4096
-_MAX_COLUMNS = 4096
+MAX_CONFLICTS = 4
+"""Cells in conflict with the history beyond which a computation releases nothing."""
+
 _Message: TypeAlias = "dict[str, object]"
 _Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRules:
-    """A contract's release section.
+    """A contract's release section; the defaults ask for nothing beyond the products' floors.
 
     Attributes:
         mode: `aggregate`.
         min_units: Fewest distinct units behind anything released; the product's
             floor holds as well.
+        jitter: Most that the threshold of a cell is raised by; the greater one holds.
+        dominance_ppm: Most that one unit may contribute to a value, in parts per million of the
+            sum of absolute contributions; the lesser one holds.
+        scope: `contract`, `participant` or `product`: what results are compared with; who makes
+            the history port acts on it.
+        debits: Computations withheld against history, or failed, until the contract is suspended;
+            who counts them acts on it.
     """
 
     mode: str = "aggregate"
     min_units: int = 1
-    jitter: int = 4
-    dominance_ppm: int = 850_000
-    scope: str = "participant"
+    jitter: int = 0
+    dominance_ppm: int = 1_000_000
+    scope: str = "contract"
     debits: int = 16
     dp: DpLimits | None = None
 
@@ -66,15 +80,15 @@ class VerifiedPlan:
     """What the guard proved that stage 1 will yield.
 
     Attributes:
-        cells: Schema of the cells.
-        tables: Names of the tables they come from.
-        min_units: The threshold that will be applied.
+        cells: Schema of each cell query.
+        tables: The protected tables they come from, as `catalog.table`.
+        rules: In force: the strictest of the contract's and the floors of the products used.
         privacy: What it costs, and how it will be released; of mode `dp` only.
     """
 
-    cells: CellSchema
+    cells: tuple[CellSchema, ...]
     tables: tuple[str, ...]
-    min_units: int
+    rules: ReleaseRules
     privacy: PrivacyPlan | None = None
 
 
@@ -87,8 +101,12 @@ class Outcome:
         rows: The released rows.
         withheld_groups: Groups of which nothing was released. For the holder's eyes.
         withheld_values: Values withheld beside released ones. For the holder's eyes.
-        timings: Seconds by phase (`start`, `verify`, `compute`, `release`, `stage2`). For the
-            holder's eyes.
+        timings: Seconds by phase (`start`, `verify`, `compute`, `release`, `history`, `stage2`).
+            For the holder's eyes.
+        conflicts: Cells withheld because they differ too little from what was released before;
+            cells of the same query on other data don't count. For the holder's eyes.
+        withheld: What was withheld, and by which rule; at most the first 10,000. For the holder's
+            eyes.
     """
 
     columns: tuple[tuple[str, str], ...]
@@ -97,6 +115,7 @@ class Outcome:
     withheld_values: int
     timings: dict[str, float]
     conflicts: int = 0
+    withheld: tuple[Withholding, ...] = ()
 
 
 @dataclass(slots=True)
@@ -104,6 +123,8 @@ class Computation(AbstractAsyncContextManager["Computation"]):
     """One query's run. Leaving the context, also by cancellation, kills its workers.
 
     Attributes:
+        history: What the result is compared with, and joins; None for none.
+        parameters: Values of a template, if the SQL is one.
         timings: Seconds by phase, so far.
     """
 
@@ -112,11 +133,13 @@ class Computation(AbstractAsyncContextManager["Computation"]):
     rules: ReleaseRules
     sql: str
     history: HistoryPort | None = None
+    parameters: Sequence[BoundParameter] = ()
     timings: dict[str, float] = field(default_factory=dict)
     _workers: dict[str, Worker] = field(default_factory=dict)
     _plan: VerifiedPlan | None = None
     _stage2: str = ""
     _deadline: float = 0.0
+    _scratch: Scratch | None = None
 
     async def __aenter__(self) -> Self:
         """Starts the workers, without a job.
@@ -126,16 +149,18 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         """
         config = self.isolation.config
         self._deadline = asyncio.get_running_loop().time() + config.wall_seconds
-        data = tuple(
-            Mount(product.path.resolve(), f"/product/{number}.duckdb")
-            for number, product in enumerate(self.products)
-        )
         try:
-            for entry, mounts in (("stage1", data), ("release", ()), ("stage2", ())):
-                spec = WorkerSpec(entry, mounts, config.limits)
-                self._workers[entry] = await self.isolation.start(spec)
-            for entry, products in (("stage1", len(data)), ("stage2", 0)):
-                await self._workers[entry].send(self._setup(products))
+            self._scratch = await asyncio.to_thread(Scratch.make, config.limits.export_bytes)
+            exporting = config.limits.for_export()
+            for entry, mounts, limits in (
+                ("stage1", self._data(self._scratch), exporting),
+                ("release", self._records(self._scratch), exporting),
+                ("stage2", (), config.limits),
+            ):
+                self._workers[entry] = await self.isolation.start(WorkerSpec(entry, mounts, limits))
+            names = [product.table_name for product in self.products]
+            for entry, catalogs in (("stage1", names), ("stage2", [])):
+                await self._workers[entry].send(self._setup(catalogs))
         except WorkerError:
             said = await self._stop()
             raise SandboxUnavailableError(await self._why(), said) from None
@@ -144,11 +169,26 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             raise
         return self
 
-    def _setup(self, products: int) -> _Message:
+    def _data(self, scratch: Scratch) -> tuple[Mount, ...]:
+        files = (product.path.resolve() for product in self.products)
+        return (
+            *(Mount(path, f"/product/{number}.duckdb") for number, path in enumerate(files)),
+            Mount(scratch.cells, "/cells", writable=True),
+        )
+
+    def _records(self, scratch: Scratch) -> tuple[Mount, ...]:
+        directory = self.history.directory if self.history else None
+        return (
+            Mount(scratch.cells, "/cells"),
+            Mount(scratch.delta, "/delta", writable=True),
+            *([Mount(directory.resolve(), "/history")] if directory else []),
+        )
+
+    def _setup(self, catalogs: Sequence[str]) -> _Message:
         config = self.isolation.config
         return {
             "type": "setup",
-            "catalogs": [f"p{number}" for number in range(products)],
+            "catalogs": list(catalogs),
             "memory_bytes": config.limits.memory_bytes // 2,
             "threads": config.threads,
             "max_rows": config.max_rows,
@@ -160,16 +200,21 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Kills the workers and waits until they are gone."""
+        """Kills the workers, waits until they are gone and removes what they wrote."""
         await self._stop()
 
     async def _stop(self) -> str:
         """Kills the workers and returns what the operational log may know of their ends."""
         workers, self._workers = self._workers, {}
+        scratch, self._scratch = self._scratch, None
         for worker in workers.values():  # at once: what follows may be cancelled
             worker.kill()
         stops = asyncio.gather(*(worker.stop() for worker in workers.values()))
-        ends = await asyncio.shield(stops)
+        try:
+            ends = await asyncio.shield(stops)
+        finally:
+            if scratch is not None:
+                scratch.remove()
         said = [
             f"{entry}: {end.status} {end.log.strip()}".strip()
             for entry, end in zip(workers, ends, strict=True)
@@ -204,19 +249,44 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         except WorkerError:
             said = await self._stop()
             raise SandboxUnavailableError(await self._why(), said) from None
-        tables = [product.schema(f"p{n}").to_json() for n, product in enumerate(self.products)]
-        sql = self.sql.encode("utf-8", "replace").decode()  # a lone surrogate is no text
-        job: _Message = {"type": "verify", "sql": sql, "tables": tables}
+        tables = [schema for product in self.products for schema in product.schemas()]
+        job: _Message = {
+            "type": "verify",
+            "sql": self.sql.encode("utf-8", "replace").decode(),  # a lone surrogate is no text
+            "parameters": [parameter.to_json() for parameter in self.parameters],
+            "tables": [schema.to_json() for schema in tables],
+            "mode": self.rules.mode,
+            "min_units": strictest(self.rules, self.products).min_units,
+        }
         answer = await self._timed("verify", self._ask(stage1, job))
-        if answer.get("type") == "refused":
-            raise _refusal(answer)
         try:
-            cells, self._stage2 = _verified(answer, [p.table_name for p in self.products])
+            cells, self._stage2 = answers.read_verified(
+                answer, {f"{t.catalog}.{t.table}": t for t in tables}
+            )
         except SchemaError as error:
             raise SandboxFailureError(f"stage1 answered wrongly: {error}") from None
-        floors = [p.release.min_units for p in self.products if p.table_name in cells.tables]
-        self._plan = VerifiedPlan(cells, cells.tables, max(self.rules.min_units, *floors))
+        names = tuple(sorted({name for schema in cells for name in schema.tables}))
+        self._plan = VerifiedPlan(cells, names, strictest(self.rules, self._used(names)))
         return self._plan
+
+    def _used(self, tables: Sequence[str]) -> list[PreparedProduct]:
+        """The products whose protected tables a plan reads.
+
+        Raises:
+            GuardRefusalError: They protect different people: what is released can be compared
+                with one history only.
+        """
+        catalogs = {name.partition(".")[0] for name in tables}
+        used = [product for product in self.products if product.table_name in catalogs]
+        domains = sorted({product.domain for product in used})
+        if len(domains) > 1 or len({product.registry for product in used}) > 1:
+            listed = " and ".join(shown(domain) for domain in domains)
+            raise refuse(
+                Refusal.TABLE,
+                f"The tables protect different people ({listed}): ask for each in a query of its "
+                "own.",
+            )
+        return used
 
     async def compute(self) -> Outcome:
         """Computes cells, releases them and shapes the result.
@@ -226,50 +296,104 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         """
         if self._plan is None:
             raise RuntimeError("compute() comes after verify()")
-        cells, limit = self._plan.cells, self.isolation.config.max_rows
-        stage1, release, stage2 = (self._workers[n] for n in ("stage1", "release", "stage2"))
+        limit = self.isolation.config.max_rows
         try:
-            answer = await self._timed("compute", self._ask(stage1, {"type": "compute"}))
-            found = await asyncio.to_thread(_rows, answer, "rows", cells.row_types, limit)
-            if not cells.keys and len(found) != 1:
-                raise SandboxFailureError("stage1 answered wrongly: not one cell")
+            results = await self._timed("compute", self._cells(self._plan))
+            released = await self._release(self._plan, results)
             job: _Message = {
-                "type": "release",
-                "cells": cells.to_json(),
-                "rules": {"mode": self.rules.mode, "min_units": self._plan.min_units},
-                "rows": wire.encode_rows(found),
-            }
-            answer = await self._timed("release", self._ready_and_ask(release, job))
-            released = await asyncio.to_thread(
-                _rows, answer, "released", cells.released_types, limit
-            )
-            groups, values = _count(answer, "withheld_groups"), _count(answer, "withheld_values")
-            job = {
                 "type": "shape",
-                "keys": len(cells.keys),
-                "types": [str(kind) for kind in cells.released_types],
-                "rows": wire.encode_rows(released),
+                "cells": [
+                    {
+                        "keys": len(schema.keys),
+                        "types": [str(kind) for kind in schema.released_types],
+                        "rows": wire.encode_rows(rows),
+                    }
+                    for schema, rows in zip(self._plan.cells, released.rows, strict=True)
+                ],
                 "sql": self._stage2,
             }
-            answer = await self._timed("stage2", self._ready_and_ask(stage2, job))
-            columns = _columns(answer)
-            kinds = [kind for _, kind in columns]
-            rows = await asyncio.to_thread(_rows, answer, "result", kinds, limit)
+            answer = await self._timed("stage2", self._ready_and_ask("stage2", job))
+            columns, rows = await asyncio.to_thread(answers.read_result, answer, limit)
         except (wire.WireError, SchemaError) as error:
             raise SandboxFailureError(f"a worker answered wrongly: {error}") from None
         return Outcome(
-            tuple((name, str(kind)) for name, kind in columns),
-            tuple(rows),
-            groups,
-            values,
+            columns,
+            rows,
+            released.withheld_groups + sum(result.dropped for result in results),
+            released.withheld_values,
             dict(self.timings),
+            released.conflicts,
+            released.withheld,
         )
 
-    async def _ask(self, worker: Worker, job: _Message) -> _Message:
-        await self._within_deadline(worker.send(job))
+    async def _cells(self, plan: VerifiedPlan) -> list[Stage1Result]:
+        stage1, limit = self._workers["stage1"], self.isolation.config.max_rows
+        job: _Message = {"type": "compute", "min_units": plan.rules.min_units, "drop": True}
+        answer = await self._ask(stage1, job)
+        results = await asyncio.to_thread(answers.read_cells, answer, plan.cells, limit)
+        await stage1.stop()  # from here on nobody can change what it wrote
+        return results
+
+    async def _release(self, plan: VerifiedPlan, results: Sequence[Stage1Result]) -> ReleasedAnswer:
+        """Has the cells decided on, and what is released joins the history for good."""
+        history = self.history or NoHistory()
+        async with AsyncExitStack() as stack:
+            try:
+                transaction = await self._timed(
+                    "history",
+                    self._in_time(stack.enter_async_context(history.transaction(plan.tables))),
+                )
+                answer = await self._timed(
+                    "release",
+                    self._ready_and_ask("release", self._release_job(plan, results, transaction)),
+                )
+                released = await asyncio.to_thread(
+                    answers.read_released, answer, plan.cells, self.isolation.config.max_rows
+                )
+                if released.delta is not None and self._scratch is not None:
+                    delta = self._scratch.delta / released.delta
+                    began = time.perf_counter()
+                    await transaction.commit(delta, released.delta_digest)
+                    self.timings["history"] += time.perf_counter() - began
+            except HistoryUnavailableError as error:
+                raise SandboxFailureError(f"the release history: {error}") from None
+        return released
+
+    def _release_job(
+        self, plan: VerifiedPlan, results: Sequence[Stage1Result], transaction: HistoryTransaction
+    ) -> _Message:
+        names = list(transaction.names)
+        if not all(is_entry_name(name) for name in names):
+            raise HistoryUnavailableError("a file name that is none of the history's")
+        return {
+            "type": "release",
+            "results": [
+                {
+                    "schema": schema.to_json(),
+                    "keys": wire.encode_rows(result.keys),
+                    "rows": result.rows,
+                    "query": result.query,
+                }
+                for schema, result in zip(plan.cells, results, strict=True)
+            ],
+            "rules": {
+                "mode": plan.rules.mode,
+                "min_units": plan.rules.min_units,
+                "jitter": plan.rules.jitter,
+                "dominance_ppm": plan.rules.dominance_ppm,
+                "max_conflicts": MAX_CONFLICTS,
+            },
+            "secret": transaction.secret.hex(),
+            "history": names,
+            "data": _data_version(self.products),
+        }
+
+    async def _ask(self, worker: Worker, job: Mapping[str, object]) -> _Message:
+        await self._within_deadline(worker.send(dict(job)))
         return await self._within_deadline(worker.receive())
 
-    async def _ready_and_ask(self, worker: Worker, job: _Message) -> _Message:
+    async def _ready_and_ask(self, name: str, job: _Message) -> _Message:
+        worker = self._workers[name]
         await self._within_deadline(worker.receive())  # ready
         return await self._ask(worker, job)
 
@@ -296,44 +420,17 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             raise SandboxFailureError("the wall-time limit was reached") from None
 
 
-def _refusal(answer: _Message) -> Exception:
-    code, message = answer.get("code"), answer.get("message")
-    if not isinstance(code, str) or not isinstance(message, str):
-        return SandboxFailureError("stage1 answered wrongly: a refusal without words")
-    if code == QueryError.code:
-        return QueryError(message[:_MAX_MESSAGE])
-    if code in set(Refusal):
-        return GuardRefusalError(code, message[:_MAX_MESSAGE])
-    return SandboxFailureError("stage1 answered wrongly: an unknown refusal")
+def strictest(rules: ReleaseRules, products: Sequence[PreparedProduct]) -> ReleaseRules:
+    """The strictest of some rules and the floors of some products, part by part."""
+    floors = [product.release for product in products if product.domain]
+    return replace(
+        rules,
+        min_units=max([rules.min_units, *(floor.min_units for floor in floors)]),
+        jitter=max([rules.jitter, *(floor.jitter for floor in floors)]),
+        dominance_ppm=min([rules.dominance_ppm, *(floor.dominance_ppm for floor in floors)]),
+    )
 
 
-def _verified(answer: _Message, tables: Sequence[str]) -> tuple[CellSchema, str]:
-    fields = exact_fields(answer, "type", "cells", "stage2")
-    stage2 = fields["stage2"]
-    if fields["type"] != "verified" or not isinstance(stage2, str):
-        raise SchemaError("not a verified plan")
-    cells = CellSchema.from_json(fields["cells"])
-    if not cells.tables or not set(cells.tables) <= set(tables):
-        raise SchemaError("cells of unknown tables")
-    return cells, stage2
-
-
-def _rows(answer: _Message, kind: str, types: Sequence[ValueType], limit: int) -> list[wire.Row]:
-    if answer.get("type") != kind:
-        raise SchemaError(f"not {kind}")
-    return wire.decode_rows(answer.get("rows"), types, limit)
-
-
-def _count(answer: _Message, name: str) -> int:
-    count = answer.get(name)
-    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        raise SchemaError(f"{name} must be a count")
-    return count
-
-
-def _columns(answer: _Message) -> list[tuple[str, ValueType]]:
-    columns = answer.get("columns")
-    if not isinstance(columns, list) or len(columns) > _MAX_COLUMNS:
-        raise SchemaError("columns must be a list")
-    pairs = [exact_fields(column, "name", "type") for column in columns]
-    return [(checked_name(pair["name"]), ValueType.parse(pair["type"])) for pair in pairs]
+def _data_version(products: Sequence[PreparedProduct]) -> str:
+    listed = "\n".join(sorted(product.digest for product in products))
+    return hashlib.sha256(listed.encode()).hexdigest()

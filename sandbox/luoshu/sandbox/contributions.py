@@ -54,7 +54,8 @@ class Contributions:
     """Contributions of one cell query.
 
     Attributes:
-        cells: Number of cells; one without any row is possible where there are no keys.
+        cells: Number of cells; one without any row is possible where there are no keys, or no
+            components.
         cell: Cell of each row.
         unit: Unit of each row.
         values: For each component.

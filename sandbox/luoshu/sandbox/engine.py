@@ -62,6 +62,12 @@ def attach(connection: Connection, catalog: str, path: str) -> None:
     connection.execute(f"ATTACH {literal(path)} AS {identifier(catalog)} (READ_ONLY)")
 
 
+def search(connection: Connection, catalogs: Sequence[str]) -> None:
+    """Has tables of some catalogs found by their bare names."""
+    path = ",".join(f"{identifier(catalog)}.main" for catalog in catalogs)
+    connection.execute(f"SET search_path={literal(path)}")
+
+
 def lock(connection: Connection) -> None:
     """Closes the way to files and settings for good."""
     for statement in _LOCK:
@@ -120,4 +126,5 @@ def warm_up() -> None:
         "SELECT 1::DECIMAL(18,2), DATE '2020-01-01', TIMESTAMP '2020-01-01', 1.5::DOUBLE, "
         "json_serialize_sql('SELECT 1')"
     ).fetchall()
+    connection.execute("SELECT 1::INTEGER, 1::BIGINT, 1::DOUBLE").fetchnumpy()
     connection.close()

@@ -56,7 +56,7 @@ def export(
     max_cells: int,
     number: int = 0,
 ) -> Exported:
-    """Runs a verified cell query once and writes its contributions.
+    """Runs a verified cell query once and writes its contributions; of public rows there are none.
 
     Args:
         connection: The one that the query was verified on.
@@ -78,6 +78,8 @@ def export(
     found = connection.execute(f"SELECT * FROM {rows} LIMIT 0").description or []
     types = [ValueType.parse(str(column[1])) for column in found]
     width = len(schema.keys)
+    if not schema.components:
+        return _export_public(connection, rows, schema, path, max_cells)
     if len(types) != width + 1 + len(schema.components):
         raise ContributionsError("a relation of another width")
     least = min_units if drop and schema.prefix is None else 0
@@ -93,8 +95,21 @@ def export(
     return Exported(keys, count, dropped)
 
 
+def _export_public(
+    connection: Connection, rows: str, schema: CellSchema, path: Path, most: int
+) -> Exported:
+    keys = connection.execute(f"SELECT * FROM {rows}").fetchmany(most + 1)
+    if any(len(key) != len(schema.keys) for key in keys[:1]):
+        raise ContributionsError("a relation of another width")
+    if len(keys) > most:
+        raise MemoryError
+    path.write_bytes(b"")
+    return Exported(keys, 0, 0)
+
+
 def _names(number: int) -> tuple[str, str]:
-    return f"contributions{number}", f"cells{number}"
+    # No table of a product is called so: a name that a cell query uses keeps its meaning.
+    return f"__luoshu_contributions{number}", f"__luoshu_cells{number}"
 
 
 def _number_cells(
@@ -105,16 +120,16 @@ def _number_cells(
     rows, cells = _names(number)
     names = ", ".join(f"k{n}" for n in range(width))
     connection.execute(
-        f"CREATE TEMP TABLE all_{cells} AS SELECT {names}, count(*) n FROM {rows} GROUP BY {names}"
+        f"CREATE TEMP TABLE {cells}_all AS SELECT {names}, count(*) n FROM {rows} GROUP BY {names}"
     )
     connection.execute(
         f"CREATE TEMP TABLE {cells} AS SELECT {names}, row_number() OVER () - 1 AS cell "
-        f"FROM all_{cells} WHERE n >= {least:d}"
+        f"FROM {cells}_all WHERE n >= {least:d}"
     )
     keys = connection.execute(f"SELECT {names} FROM {cells} ORDER BY cell").fetchmany(most + 1)
     if len(keys) > most:
         raise MemoryError
-    (total,) = connection.execute(f"SELECT count(*) FROM all_{cells}").fetchone() or (0,)
+    (total,) = connection.execute(f"SELECT count(*) FROM {cells}_all").fetchone() or (0,)
     return keys, int(total) - len(keys)
 
 
@@ -137,7 +152,7 @@ def _fetch(
         listed = ", ".join(f"{text} AS x{n}" for n, text in enumerate(wanted))
         fetched = connection.execute(f"SELECT {listed} {source}").fetchnumpy()
         columns = [fetched[f"x{n}"] for n in range(len(wanted))]
-        if any(isinstance(column, np.ma.MaskedArray) for column in columns):
+        if any(type(column) is not np.ndarray for column in columns):  # a masked one
             raise ContributionsError("a NULL among contributions")
         result, inexact = _integers(columns, components, types, careful)
         if not inexact:

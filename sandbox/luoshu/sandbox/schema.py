@@ -278,7 +278,8 @@ class CellSchema:
     """What one cell query of stage 1 yields: for each cell its keys and components.
 
     Attributes:
-        tables: Protected tables that the cells come from, as `catalog.table`.
+        tables: Protected tables that the cells come from, as `catalog.table`; none for rows of
+            public tables, which have keys only and come out as they are.
         keys: Type of each group key, in order.
         components: In order.
         prefix: Number of leading keys that name a group of cells which are released together or
@@ -331,7 +332,7 @@ class CellSchema:
             and all(isinstance(column, str) for column in columns)
         ):
             raise SchemaError("tables, keys and components must be lists")
-        if len(keys) + len(components) > MAX_COLUMNS or not components:
+        if len(keys) + len(components) > MAX_COLUMNS or not (components if tables else keys):
             raise SchemaError("too many columns, or no component")
         if prefix is not None and not 0 <= checked_count(prefix) <= len(keys):
             raise SchemaError("prefix must be a number of keys")

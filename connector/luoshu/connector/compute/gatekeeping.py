@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 from sqlalchemy import Connection
 
 from luoshu.connector.compute.outcome import Refusal
+from luoshu.connector.compute.templates import template_refusal
 from luoshu.connector.errors import NodeError
 from luoshu.connector.ledger import Transaction
 from luoshu.contracts.canonical import JsonObject
@@ -86,7 +87,7 @@ class Members(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What policy said, with the input that it said it on."""
+    """What policy said, with the input that it said it on, and what the request is refused for."""
 
     decision: Decision
     decision_input: JsonObject
@@ -167,6 +168,9 @@ class Gatekeeper:
     ) -> Ruling:
         """Asks policy about this use, on the meters of this connection's moment.
 
+        What policy allows may still not be a query that the contract allows: policies see no
+        SQL, so the node compares the request with the contract's templates itself.
+
         Raises:
             NodeError: ``POLICY_UNAVAILABLE``; the contract was never finalised
                 (``CONTRACT_NOT_ACTIVE``).
@@ -186,7 +190,8 @@ class Gatekeeper:
             product=Product(entry.id, entry.version, entry.classification.to_payload()),
         )
         decision = self._policy.decide(decision_input)
-        return Ruling(decision, decision_input, refusal_of(decision, agreement))
+        refusal = refusal_of(decision, agreement) or template_refusal(state.terms, request.request)
+        return Ruling(decision, decision_input, refusal)
 
     def record_use(
         self, tx: Transaction, state: ContractState, request: AuthenticRequest, decision_index: int

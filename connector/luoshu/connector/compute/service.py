@@ -20,7 +20,7 @@ A request id debits once: whoever comes again with it gets the stored outcome.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +46,7 @@ from luoshu.connector.compute.projection import (
 from luoshu.connector.compute.recording import Recorder
 from luoshu.connector.compute.results import ResultStore
 from luoshu.connector.compute.running import Running
+from luoshu.connector.compute.templates import query_of
 from luoshu.connector.errors import NodeError
 from luoshu.connector.ledger import Ledger, Transaction
 from luoshu.connector.observability import get_logger
@@ -64,6 +65,7 @@ from luoshu.sandbox.history_port import HistoryPort
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.release.dp_budget import Guarantee
 from luoshu.sandbox.run import Computation, Outcome, ReleaseRules
+from luoshu.sandbox.templates import BoundParameter, Query
 
 CHUNK_BYTES: Final = 2 << 20
 """Size of one message of a streamed result."""
@@ -91,6 +93,7 @@ class SandboxPort(Protocol):
         rules: ReleaseRules,
         sql: str,
         history: HistoryPort | None,
+        parameters: Sequence[BoundParameter],
     ) -> AbstractAsyncContextManager[Computation]:
         """One query's run."""
         ...
@@ -352,7 +355,8 @@ class ComputeService:
                     ReleaseScope(rules.scope),
                 )
             )
-        return _Job(asked, product, rules, history, state.terms.release)
+        query = query_of(state.terms, asked.request)
+        return _Job(asked, query, product, rules, history, state.terms.release)
 
     async def _compute(self, running: Running, job: _Job) -> Outcome:
         asked, history = job.asked, job.history
@@ -362,7 +366,7 @@ class ComputeService:
             await history.require_intact()
         try:
             async with self._sandbox.computation(
-                [job.product], job.rules, asked.request.sql, history
+                [job.product], job.rules, job.query.sql, history, job.query.parameters
             ) as computation:
                 try:
                     plan = await computation.verify()
@@ -470,6 +474,7 @@ class _Job:
 
     Attributes:
         asked: The request.
+        query: What it stands for.
         product: Its data.
         rules: The strictest of contract and product.
         history: What its result is compared with; None if its mode compares nothing, or the
@@ -478,6 +483,7 @@ class _Job:
     """
 
     asked: AuthenticRequest
+    query: Query
     product: PreparedProduct
     rules: ReleaseRules
     history: ScopedHistory | None

@@ -90,7 +90,7 @@ class BwrapIsolation:
         argv += ["--hostname", "worker"]
         for name, target in runtime.aliases:
             argv += ["--symlink", target, name]
-        for mount in (*runtime.mounts, *spec.mounts):
+        for mount in (*runtime.mounts_of(spec.entry), *spec.mounts):
             argv += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
         for directory in runtime.masked:
             argv += ["--tmpfs", directory, "--remount-ro", directory]

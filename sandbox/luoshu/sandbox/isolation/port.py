@@ -26,6 +26,7 @@ class Limits:
         tmp_bytes: Size of its private /tmp.
         frame_bytes: Largest answer.
         log_bytes: How much of its error output is kept, for the operational log.
+        export_bytes: Size of a file of contributions, or of the history.
     """
 
     memory_bytes: int = 3072 * MIB
@@ -35,6 +36,11 @@ class Limits:
     tmp_bytes: int = 64 * MIB
     frame_bytes: int = 64 * MIB
     log_bytes: int = 16 << 10
+    export_bytes: int = 2048 * MIB
+
+    def for_export(self) -> Self:
+        """The same with room to write contributions and fingerprints."""
+        return replace(self, file_bytes=max(self.file_bytes, self.export_bytes))
 
     def for_preparation(self) -> Self:
         """The same with room to write a prepared file of any size."""
@@ -73,7 +79,7 @@ class Mount:
     Attributes:
         source: On the host; absolute.
         target: Absolute, inside.
-        writable: Only for the output directory of a preparation.
+        writable: Only for directories of output.
     """
 
     source: Path

@@ -1,7 +1,7 @@
 """Finds what of this host a worker needs: `python -I -m luoshu.sandbox.isolation.probe`.
 
 Imports what the workers import, runs a query, and prints as JSON where the
-interpreter, its standard library, the code and the shared libraries are. The
+interpreter, its standard library, the code, NumPy and the shared libraries are. The
 libraries are what the dynamic linker really loaded (dl_iterate_phdr(3)), so
 neither the layout of the distribution nor `ldd` matters. Runs on the host,
 once per node start, without any data.
@@ -40,19 +40,33 @@ def _loaded_libraries() -> list[str]:
     return names
 
 
+def _numpy() -> tuple[Path, list[str]]:
+    """NumPy's directory, and which of its files and sub-packages the workers load."""
+    numpy = Path(importlib.import_module("numpy").__file__ or "").resolve().parent
+    parts = set()
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name.split(".")[0] == "numpy" and file:
+            parts.add(Path(file).resolve().relative_to(numpy).parts[0])
+    return numpy, sorted(parts)
+
+
 def find() -> dict[str, object]:
     """Returns the host paths that a worker needs."""
     engine = importlib.import_module("luoshu.sandbox.engine")
     for worker in WORKERS:
         importlib.import_module(f"luoshu.sandbox.worker.{worker}")
     engine.warm_up()
+    numpy, parts = _numpy()
     stdlib = Path(sysconfig.get_path("stdlib")).resolve()
     extension = Path(importlib.import_module("_duckdb").__file__ or "").resolve()
     loaded = _loaded_libraries()
+    bundled = numpy.with_name("numpy.libs")  # found by a path relative to NumPy's own modules
     libraries = {
         Path(name).name: str(Path(name).resolve())
         for name in loaded
-        if not Path(name).resolve().is_relative_to(stdlib) and Path(name).resolve() != extension
+        if not any(Path(name).resolve().is_relative_to(p) for p in (stdlib, numpy, bundled))
+        and Path(name).resolve() != extension
     }
     return {
         "executable": str(Path(getattr(sys, "_base_executable", sys.executable)).resolve()),
@@ -61,6 +75,9 @@ def find() -> dict[str, object]:
         "stdlib": str(stdlib),
         "extension": str(extension),
         "engine": engine.VERSION,
+        "numpy": str(numpy),
+        "numpy_parts": parts,
+        "numpy_libraries": str(bundled) if bundled.is_dir() else "",
         "code": str(Path(__file__).resolve().parent.parent),
         "libraries": libraries,
         "loader": next(name for name in loaded if Path(name).name.startswith("ld-")),

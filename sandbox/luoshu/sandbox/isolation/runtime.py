@@ -2,7 +2,8 @@
 
 Inside, `/python` holds the interpreter and its standard library, `/app` the
 workers' code and DuckDB's extension module, `/lib` the shared libraries flat.
-Nothing of site-packages, /usr, /etc, /proc, /sys or /dev is there.
+Workers that compute on columns also see the parts of NumPy that they load.
+Nothing else of site-packages, and nothing of /usr, /etc, /proc, /sys or /dev is there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from luoshu.sandbox.errors import SandboxUnavailableError
 from luoshu.sandbox.isolation.launcher_client import linker_environment
@@ -29,12 +30,17 @@ _CODE_PARTS = (
     "release",
     "worker",
     "__init__.py",
+    "arrays.py",
+    "contributions.py",
     "engine.py",
     "errors.py",
+    "export.py",
     "schema.py",
     "wire.py",
 )
+_COMPUTING = frozenset({"stage1", "release"})
 _HIDDEN = ("site-packages", "dist-packages", "test", "ensurepip", "idlelib", "lib2to3")
+_BYTECODE = "__pycache__"
 _HASH_CHUNK = 1 << 20
 
 
@@ -44,6 +50,7 @@ class Runtime:
 
     Attributes:
         mounts: Read-only, in the order to mount them.
+        arrays: The same, of NumPy, for the workers that use it.
         masked: Directories inside the mounts to hide under an empty one.
         aliases: Symbolic links, (name, target).
         interpreter: Path of Python inside.
@@ -51,6 +58,7 @@ class Runtime:
     """
 
     mounts: tuple[Mount, ...]
+    arrays: tuple[Mount, ...]
     masked: tuple[str, ...]
     aliases: tuple[tuple[str, str], ...]
     interpreter: str
@@ -79,11 +87,11 @@ class Runtime:
         return cls._lay_out(json.loads(probe.stdout))
 
     @classmethod
-    def _lay_out(cls, found: dict[str, str]) -> Self:
+    def _lay_out(cls, found: dict[str, Any]) -> Self:
         python = f"python{found['version']}"
         library = f"/python/{found['platlibdir']}/{python}"
         stdlib, code, extension = (Path(found[key]) for key in ("stdlib", "code", "extension"))
-        libraries: dict[str, str] = dict(found["libraries"])  # type: ignore[arg-type]
+        libraries: dict[str, str] = found["libraries"]
         loader = found["loader"]
         mounts = [
             Mount(Path(found["executable"]), f"/python/bin/{python}"),
@@ -95,13 +103,24 @@ class Runtime:
         known = {"/lib", *_LIBRARY_ALIASES}
         if str(Path(loader).parent) not in known:  # the executable names its loader by full path
             mounts.append(Mount(Path(loader).resolve(), loader))
+        numpy, parts = Path(found["numpy"]), found["numpy_parts"]
+        arrays = [Mount(numpy / part, f"/app/numpy/{part}") for part in parts]
+        if (numpy / _BYTECODE).is_dir():
+            arrays.append(Mount(numpy / _BYTECODE, f"/app/numpy/{_BYTECODE}"))
+        if found["numpy_libraries"]:
+            arrays.append(Mount(Path(found["numpy_libraries"]), "/app/numpy.libs"))
         return cls(
             mounts=tuple(mounts),
+            arrays=tuple(arrays),
             masked=tuple(f"{library}/{name}" for name in _HIDDEN if (stdlib / name).is_dir()),
             aliases=tuple((name, "/lib") for name in _LIBRARY_ALIASES),
             interpreter=f"/python/bin/{python}",
             engine=found["engine"],
         )
+
+    def mounts_of(self, entry: str) -> tuple[Mount, ...]:
+        """What a worker of an entry point sees."""
+        return (*self.mounts, *self.arrays) if entry in _COMPUTING else self.mounts
 
     def command(self, entry: str) -> list[str]:
         """The argument vector inside that runs a worker's entry point."""
@@ -123,7 +142,9 @@ class Runtime:
         return f"sha256:{total.hexdigest()}"
 
     def _files(self) -> Iterator[tuple[str, Path]]:
-        for mount in self.mounts:
+        for mount in (*self.mounts, *self.arrays):
+            if mount.source.name == _BYTECODE:
+                continue
             if mount.source.is_file():
                 yield mount.target, mount.source
                 continue
@@ -133,7 +154,7 @@ class Runtime:
                 children[:] = [
                     child
                     for child in children
-                    if child != "__pycache__" and f"{inside}/{child}" not in self.masked
+                    if child != _BYTECODE and f"{inside}/{child}" not in self.masked
                 ]
                 for name in files:
                     if (place / name).is_file():

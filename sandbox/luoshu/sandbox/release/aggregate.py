@@ -1,18 +1,29 @@
 """Release mode `aggregate`: a value comes out only if enough distinct units are behind it.
 
-The threshold holds for every component of every cell by itself, grouped or not.
-A component below it is NULL; a group of which nothing comes out is absent, key
-and all; without groups, the one cell stays as a row of NULLs. Withheld looks
-alike whatever the reason, also like a sum of no values.
+Each cell is judged by itself (`thresholds`), then against what comes out beside it and came out
+before (`differencing`). A component that stays in is NULL; a group of which nothing comes out is
+absent, key and all; without groups, the one cell stays as a row of NULLs. Withheld looks alike
+whatever the reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
-from luoshu.sandbox.schema import CellSchema, SchemaError, exact_fields
+from luoshu.sandbox.release.results import CellQueryResult
+from luoshu.sandbox.release.thresholds import (
+    Judged,
+    Rule,
+    Withheld,
+    judge,
+    withhold_prefixes,
+)
+from luoshu.sandbox.schema import ComponentKind, SchemaError, checked_count, exact_fields
 from luoshu.sandbox.wire import Row, Value
+
+_PPM = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,25 +31,68 @@ class AggregateRules:
     """The rules in force for one computation.
 
     Attributes:
-        min_units: Fewest distinct units behind a component.
+        min_units: Fewest distinct units behind a component, and in any difference.
+        jitter: Most that a cell's threshold is raised by.
+        dominance_ppm: Most of a component's absolute contributions that one unit may have, in
+            parts per million.
+        max_conflicts: Cells in conflict with the history beyond which nothing comes out.
     """
 
     min_units: int
+    jitter: int = 4
+    dominance_ppm: int = 850_000
+    max_conflicts: int = 4
 
     @classmethod
     def from_json(cls, value: object) -> AggregateRules:
-        """Reads `{"mode": "aggregate", "min_units": n}`.
+        """Reads `{"mode": "aggregate", …}` with all four numbers.
 
         Raises:
             SchemaError: Any other form: rules that aren't understood are never skipped.
         """
-        fields = exact_fields(value, "mode", "min_units")
-        minimum = fields["min_units"]
+        fields = exact_fields(
+            value, "mode", "min_units", "jitter", "dominance_ppm", "max_conflicts"
+        )
         if fields["mode"] != "aggregate":
-            raise SchemaError("a release mode that is not there")
-        if not isinstance(minimum, int) or isinstance(minimum, bool) or minimum < 1:
-            raise SchemaError("min_units must be at least 1")
-        return cls(minimum)
+            raise SchemaError("not the rules of mode aggregate")
+        rules = cls(
+            checked_count(fields["min_units"]),
+            checked_count(fields["jitter"]),
+            checked_count(fields["dominance_ppm"]),
+            checked_count(fields["max_conflicts"]),
+        )
+        if rules.min_units < 1 or rules.dominance_ppm > _PPM:
+            raise SchemaError("min_units must be at least 1, dominance at most 1")
+        return rules
+
+    def to_json(self) -> dict[str, object]:
+        """The JSON form, as the release worker gets it."""
+        return {
+            "mode": "aggregate",
+            "min_units": self.min_units,
+            "jitter": self.jitter,
+            "dominance_ppm": self.dominance_ppm,
+            "max_conflicts": self.max_conflicts,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """Something that stayed in, for the holder's eyes.
+
+    Attributes:
+        result: Number of the cell query.
+        keys: The cell's keys.
+        component: Index of the component, or None if the whole cell stayed in.
+        units: Distinct units behind it; of a whole cell None.
+        rule: What withheld it.
+    """
+
+    result: int
+    keys: Row
+    component: int | None
+    units: int | None
+    rule: Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,44 +100,98 @@ class Released:
     """What comes out.
 
     Attributes:
-        rows: Keys and values, without unit counts, in the order of their keys: the order in
-            which the engine happened to find groups tells about rows.
+        rows: For each cell query keys and values, in the order of the keys: the order in which
+            the engine happened to find groups tells about rows.
         withheld_groups: Cells of which nothing came out. For the holder's eyes.
         withheld_values: Components withheld in cells of which something came out. For the
             holder's eyes.
+        explained: Each withheld component and cell. For the holder's eyes.
     """
 
-    rows: list[Row]
+    rows: list[list[Row]]
     withheld_groups: int
     withheld_values: int
+    explained: list[Explained]
 
 
-def release(cells: Sequence[Row], schema: CellSchema, rules: AggregateRules) -> Released:
-    """Applies the rules.
+def release(results: Sequence[CellQueryResult], rules: AggregateRules, secret: bytes) -> Released:
+    """Applies the rules to all cell queries of one computation.
 
     Args:
-        cells: Rows of `schema.row_types`: keys, then value and number of units per component.
-        schema: What the verifier proved them to be.
+        results: As stage 1 yielded them.
         rules: In force.
+        secret: Of the privacy domain, 32 bytes.
     """
-    width = len(schema.keys)
-    rows: list[Row] = []
-    withheld_groups = withheld_values = 0
-    for cell in cells:
-        pairs = zip(cell[width::2], cell[width + 1 :: 2], strict=True)
-        values = [value if _is_enough(units, rules) else None for value, units in pairs]
-        withheld = sum(not _is_enough(units, rules) for units in cell[width + 1 :: 2])
-        if withheld == len(values):
-            withheld_groups += 1
-            if width:
-                continue
-        else:
-            withheld_values += withheld
-        rows.append((*cell[:width], *values))
+    judged = [
+        judge(
+            result,
+            min_units=rules.min_units,
+            jitter=rules.jitter,
+            dominance_ppm=rules.dominance_ppm,
+            secret=secret,
+        )
+        for result in results
+    ]
+    for one in judged:
+        for cell in withhold_prefixes(one.result, one.allowed):
+            one.withheld.append(Withheld(None, cell, Rule.PREFIX))
+    rows, groups, values = [], 0, 0
+    for one in judged:
+        released, withheld_groups, withheld_values = _rows(one)
+        rows.append(released)
+        groups += withheld_groups
+        values += withheld_values
+    return Released(rows, groups, values, _explain(judged))
+
+
+def _rows(judged: Judged) -> tuple[list[Row], int, int]:
+    """Released rows; how many groups and how many values beside released ones were withheld."""
+    schema = judged.result.schema
+    if not schema.components:  # of public tables
+        return sorted(judged.result.keys, key=_sortable), 0, 0
+    released = [
+        number
+        for number, component in enumerate(schema.components)
+        if component.kind is not ComponentKind.SET
+    ]
+    allowed = judged.allowed[released]
+    counts = allowed.sum(axis=0)
+    groups = int((counts == 0).sum())
+    values = int((len(released) - counts[counts > 0]).sum())
+    columns = [_values(judged, number) for number in released]
+    rows = []
+    for cell, keys in sorted(enumerate(judged.result.keys), key=lambda pair: _sortable(pair[1])):
+        if counts[cell] or not schema.keys:
+            rows.append((*keys, *(column[cell] for column in columns)))
+    return rows, groups, values
+
+
+def _values(judged: Judged, number: int) -> list[Value]:
+    component, figures = judged.result.schema.components[number], judged.figures[number]
+    allowed = judged.allowed[number].tolist()
+    totals: list[int] = figures.totals
+    if component.kind is ComponentKind.UNITS:
+        totals = figures.units.tolist()
+    return [
+        (Decimal(f"{total}E-{component.scale}") if component.scale else total) if free else None
+        for total, free in zip(totals, allowed, strict=True)
+    ]
+
+
+def _sortable(keys: Row) -> list[tuple[bool, object]]:
     # Keys of one place are of one type; a NULL key comes last.
-    rows.sort(key=lambda row: [(key is None, 0 if key is None else key) for key in row[:width]])
-    return Released(rows, withheld_groups, withheld_values)
+    return [(key is None, 0 if key is None else key) for key in keys]
 
 
-def _is_enough(units: Value, rules: AggregateRules) -> bool:
-    return isinstance(units, int) and not isinstance(units, bool) and units >= rules.min_units
+def _explain(judged: Sequence[Judged]) -> list[Explained]:
+    return [
+        Explained(
+            number,
+            one.result.keys[item.cell],
+            item.component,
+            None if item.component is None else int(one.figures[item.component].units[item.cell]),
+            item.rule,
+        )
+        for number, one in enumerate(judged)
+        for item in one.withheld
+    ]

@@ -1,28 +1,123 @@
-"""The release worker: cells in, released cells out. No SQL engine, no file, no protected row."""
+"""The release worker: contributions in, released cells out. No SQL engine, no protected table.
+
+It sees the contributions (/cells) and what was released before (/history), both read-only, and
+writes what it releases now in the history's format (/delta). It decides and remembers nothing
+else; it is the connector that makes the delta durable before anything leaves.
+"""
 
 from __future__ import annotations
 
-from luoshu.sandbox import wire
-from luoshu.sandbox.release.aggregate import AggregateRules, release
-from luoshu.sandbox.schema import CellSchema
-from luoshu.sandbox.worker.stage import MAX_CELLS, Channel, run
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from luoshu.sandbox import contributions, wire
+from luoshu.sandbox.release import aggregate
+from luoshu.sandbox.release.results import CellQueryResult
+from luoshu.sandbox.schema import CellSchema, SchemaError, checked_count, exact_fields
+from luoshu.sandbox.worker.stage import MAX_CELLS, Channel, Message, run
+
+DELTA = "delta"
+_SECRET_BYTES = 32
+_MAX_EXPLAINED = 10_000
+
+
+class Release:
+    """One release job with the directories that it works on."""
+
+    def __init__(
+        self,
+        job: Message,
+        *,
+        cells: Path = Path("/cells"),
+        history: Path = Path("/history"),
+        delta: Path = Path("/delta"),
+    ) -> None:
+        """Reads the job.
+
+        Raises:
+            SchemaError: It isn't one.
+        """
+        fields = exact_fields(job, "type", "results", "rules", "secret", "history", "data")
+        if fields["type"] != "release":
+            raise SchemaError("not a release")
+        self._cells, self._history, self._delta = cells, history, delta
+        self._rules, self._data = fields["rules"], str(fields["data"])
+        self._secret = bytes.fromhex(str(fields["secret"]))
+        if len(self._secret) != _SECRET_BYTES:
+            raise SchemaError("a secret of another length")
+        self._names = [str(name) for name in _list(fields["history"])]
+        self._results = [
+            self._result(number, one) for number, one in enumerate(_list(fields["results"]))
+        ]
+
+    def _result(self, number: int, value: object) -> CellQueryResult:
+        fields = exact_fields(value, "schema", "keys", "rows", "query")
+        schema = CellSchema.from_json(fields["schema"])
+        keys = wire.decode_rows(fields["keys"], schema.keys, MAX_CELLS)
+        if schema.components and not schema.keys and len(keys) != 1:
+            raise SchemaError("not one cell")
+        found = contributions.read(
+            self._cells / str(number), schema, len(keys), checked_count(fields["rows"])
+        )
+        return CellQueryResult(schema, keys, found, str(fields["query"]))
+
+    def aggregate(self) -> Message:
+        """Releases by the rules of mode `aggregate`."""
+        rules = aggregate.AggregateRules.from_json(self._rules)
+        released = aggregate.release(self._results, rules, self._secret)
+        return {
+            "type": "released",
+            "results": [{"rows": wire.encode_rows(rows)} for rows in released.rows],
+            "withheld_groups": released.withheld_groups,
+            "withheld_values": released.withheld_values,
+            "conflicts": 0,
+            "delta": None,
+            "delta_digest": None,
+            "explain": _explained(released.explained[:_MAX_EXPLAINED]),
+        }
+
+    def answer(self) -> Message:
+        """Releases by the mode that the rules name.
+
+        Raises:
+            SchemaError: A mode that isn't there: what isn't understood is never released.
+        """
+        modes: dict[object, Callable[[], Message]] = {"aggregate": self.aggregate}
+        mode = self._rules.get("mode") if isinstance(self._rules, dict) else None
+        if mode not in modes:
+            raise SchemaError("a release mode that is not there")
+        return modes[mode]()
+
+
+def _explained(items: Sequence[aggregate.Explained]) -> list[Message]:
+    return [
+        {
+            "result": item.result,
+            "keys": wire.encode_rows([item.keys])[0],
+            "component": item.component,
+            "units": item.units,
+            "rule": str(item.rule),
+        }
+        for item in items
+    ]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise SchemaError("a list was expected")
+    return value
 
 
 def work(channel: Channel) -> None:
     """Serves one release."""
     channel.send({"type": "ready"})
-    job = channel.receive()
-    schema = CellSchema.from_json(job["cells"])
-    cells = wire.decode_rows(job["rows"], schema.row_types, MAX_CELLS)
-    released = release(cells, schema, AggregateRules.from_json(job["rules"]))
-    channel.send(
-        {
-            "type": "released",
-            "rows": wire.encode_rows(released.rows),
-            "withheld_groups": released.withheld_groups,
-            "withheld_values": released.withheld_values,
-        }
-    )
+    channel.send(Release(channel.receive()).answer())
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ def set_up(message: Message) -> tuple[engine.Connection, int]:
     """Opens the engine as a `setup` message says.
 
     Returns:
-        The locked connection, with `/product/N.duckdb` attached as the Nth catalog, and the
-        most rows that an answer may have.
+        The locked connection, with `/product/N.duckdb` attached as the Nth catalog, whose tables
+        are found by their bare names, and the most rows that an answer may have.
 
     Raises:
         WireError: Another message.
@@ -32,5 +32,7 @@ def set_up(message: Message) -> tuple[engine.Connection, int]:
     connection = engine.open_engine(memory, threads)
     for number, catalog in enumerate(catalogs):
         engine.attach(connection, str(catalog), f"/product/{number}.duckdb")
+    if catalogs:
+        engine.search(connection, [str(catalog) for catalog in catalogs])
     engine.lock(connection)
     return connection, max_rows

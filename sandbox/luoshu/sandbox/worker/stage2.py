@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from luoshu.sandbox import engine, wire
-from luoshu.sandbox.schema import ValueType
+from luoshu.sandbox.schema import SchemaError, ValueType, checked_count, exact_fields
 from luoshu.sandbox.worker.setup import set_up
 from luoshu.sandbox.worker.stage import MAX_CELLS, Channel, run
 
@@ -14,13 +14,18 @@ def work(channel: Channel) -> None:
     """Serves one result."""
     connection, max_rows = set_up(channel.receive())
     channel.send({"type": "ready"})
-    job = channel.receive()
-    keys, values = job["keys"], job["types"]
-    if not isinstance(keys, int) or not isinstance(values, list):
-        raise wire.WireError("types must be a list")
-    types = [ValueType.parse(kind) for kind in values]
-    rows = wire.decode_rows(job["rows"], types, MAX_CELLS)
-    load_cells(connection, keys, types, rows)
+    job = exact_fields(channel.receive(), "type", "cells", "sql")
+    cells = job["cells"]
+    if job["type"] != "shape" or not isinstance(cells, list):
+        raise SchemaError("not a result to shape")
+    for number, value in enumerate(cells):
+        fields = exact_fields(value, "keys", "types", "rows")
+        kinds = fields["types"]
+        if not isinstance(kinds, list):
+            raise SchemaError("types must be a list")
+        types = [ValueType.parse(kind) for kind in kinds]
+        rows = wire.decode_rows(fields["rows"], types, MAX_CELLS)
+        load_cells(connection, f"cells{number}", checked_count(fields["keys"]), types, rows)
     result = connection.execute(str(job["sql"])).fetchmany(max_rows + 1)
     if len(result) > max_rows:
         raise MemoryError
@@ -30,18 +35,19 @@ def work(channel: Channel) -> None:
 
 def load_cells(
     connection: engine.Connection,
+    table: str,
     keys: int,
     types: Sequence[ValueType],
     rows: Sequence[wire.Row],
 ) -> None:
-    """Makes the table `cells` of released cells: `keys` columns k0…, then c0…."""
+    """Makes a table of released cells: `keys` columns k0…, then c0…."""
     names = [f"k{n}" if n < keys else f"c{n - keys}" for n in range(len(types))]
     columns = ", ".join(f"{name} {kind}" for name, kind in zip(names, types, strict=True))
-    connection.execute(f"CREATE TABLE cells ({columns})")
+    connection.execute(f"CREATE TABLE {table} ({columns})")
     if rows:
         lists = ", ".join(f"unnest(?::{kind}[])" for kind in types)
         connection.execute(
-            f"INSERT INTO cells SELECT {lists}",
+            f"INSERT INTO {table} SELECT {lists}",
             [list(column) for column in zip(*rows, strict=True)],
         )
 

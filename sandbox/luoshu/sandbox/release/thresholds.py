@@ -1,0 +1,171 @@
+"""What a cell may release by itself, whatever else comes out.
+
+For every component of every cell, grouped or not:
+
+- *threshold*: distinct units with a contribution that isn't 0, at least `min_units` plus a jitter
+  of 0 to `jitter` that depends on the domain's secret and the cell's units alone: asking again
+  gives the same, and nobody can tell at which number a cell appears;
+- *dominance*: no unit contributes more than a share of the sum of absolute contributions;
+- *bound*: a sum that equals its number of rows times a declared bound tells every row's value.
+
+Further, a component of kind SET with some units, but fewer than the threshold, withholds its
+whole cell; and the cells of one prefix come out all or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias
+
+from luoshu.sandbox.arrays import np
+from luoshu.sandbox.release.fingerprints import derived
+from luoshu.sandbox.release.results import CellQueryResult, Figures, cell_starts, figures
+from luoshu.sandbox.schema import ComponentKind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from luoshu.sandbox.release.results import Longs
+
+    Verdicts: TypeAlias = NDArray[np.bool_]
+
+
+class Rule(StrEnum):
+    """Why something was withheld; for the holder's eyes."""
+
+    THRESHOLD = "threshold"
+    DOMINANCE = "dominance"
+    BOUND = "bound"
+    SET = "set"
+    PREFIX = "prefix"
+    RESULT = "difference-within-result"
+    HISTORY = "difference-to-history"
+    CONFLICTS = "too-many-conflicts"
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """One component of one cell that stays in; for the holder's eyes.
+
+    Attributes:
+        component: Its index, or None if the rule is about the whole cell.
+        cell: The cell's number.
+        rule: The first rule that withheld it.
+    """
+
+    component: int | None
+    cell: int
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """A result with its figures and what each cell may release by itself.
+
+    Attributes:
+        starts: See `results.cell_starts`.
+        figures: For each component.
+        allowed: By component and cell; False throughout for components of kind SET.
+        withheld: What isn't allowed, and why.
+    """
+
+    result: CellQueryResult
+    starts: Longs
+    figures: tuple[Figures, ...]
+    allowed: Verdicts
+    withheld: list[Withheld]
+
+
+def judge(
+    result: CellQueryResult, *, min_units: int, jitter: int, dominance_ppm: int, secret: bytes
+) -> Judged:
+    """Applies the rules that look at one cell, prefixes apart."""
+    components, starts = result.schema.components, cell_starts(result.found)
+    found = tuple(figures(value, starts, dominance_ppm) for value in result.found.values)
+    needed = _needed(result, starts, min_units, jitter, secret)
+    allowed = np.zeros((len(components), result.found.cells), np.bool_)
+    withheld: list[Withheld] = []
+    for number, component in enumerate(components):
+        if component.kind is ComponentKind.SET:
+            continue
+        few = found[number].units < needed
+        dominated = found[number].dominated & ~few
+        tells = _equals_bound(result, found, number) & ~few & ~dominated
+        allowed[number] = ~(few | dominated | tells)
+        for rule, cells in (
+            (Rule.THRESHOLD, few),
+            (Rule.DOMINANCE, dominated),
+            (Rule.BOUND, tells),
+        ):
+            withheld += [Withheld(number, int(cell), rule) for cell in np.flatnonzero(cells)]
+    for number, component in enumerate(components):
+        if component.kind is ComponentKind.SET:
+            units = found[number].units
+            small = (units > 0) & (units < needed)
+            allowed[:, small] = False
+            withheld += [Withheld(None, int(cell), Rule.SET) for cell in np.flatnonzero(small)]
+    return Judged(result, starts, found, allowed, withheld)
+
+
+def _needed(
+    result: CellQueryResult, starts: Longs, min_units: int, jitter: int, secret: bytes
+) -> Longs:
+    """Fewest units that each cell needs."""
+    cells = result.found.cells
+    needed = np.full(cells, min_units, np.int64)
+    if jitter:
+        draw = _jitter(derived(secret, "jitter"), jitter)
+        data = memoryview(result.found.unit.astype("<i4", copy=False).tobytes())
+        places = (starts * 4).tolist()
+        needed += np.fromiter(
+            (draw(data[places[cell] : places[cell + 1]]) for cell in range(cells)),
+            np.int64,
+            cells,
+        )
+    return needed
+
+
+def _jitter(key: bytes, jitter: int) -> Callable[[memoryview], int]:
+    def draw(units: memoryview) -> int:
+        # 64 bits modulo a small number: the bias is below 2^-50.
+        return int.from_bytes(hmac.digest(key, units, hashlib.sha256)[:8], "big") % (jitter + 1)
+
+    return draw
+
+
+def _equals_bound(result: CellQueryResult, found: tuple[Figures, ...], number: int) -> Verdicts:
+    component = result.schema.components[number]
+    equal = np.zeros(result.found.cells, np.bool_)
+    if component.bounds is None or component.rows is None:
+        return equal
+    for cell, (total, rows) in enumerate(
+        zip(found[number].totals, found[component.rows].totals, strict=True)
+    ):
+        equal[cell] = any(total == rows * bound for bound in component.bounds)
+    return equal
+
+
+def withhold_prefixes(result: CellQueryResult, allowed: Verdicts) -> list[int]:
+    """Withholds every cell whose prefix has a cell with anything withheld.
+
+    Args:
+        result: Whose schema may name a prefix.
+        allowed: By component and cell; changed in place.
+
+    Returns:
+        The cells that had something left to withhold.
+    """
+    prefix = result.schema.prefix
+    if prefix is None:
+        return []
+    released = [c.kind is not ComponentKind.SET for c in result.schema.components]
+    whole = np.asarray(allowed[released].all(axis=0)).tolist()
+    names = [tuple(keys[:prefix]) for keys in result.keys]
+    broken = {name for name, complete in zip(names, whole, strict=True) if not complete}
+    cells = [cell for cell, name in enumerate(names) if name in broken and allowed[:, cell].any()]
+    allowed[:, cells] = False
+    return cells
