@@ -91,7 +91,14 @@ def _print(product: Product) -> None:
     typer.echo("\nColumns")
     print_table(
         ("column", "type", "use"),
-        [(column.name, column.type, ", ".join(column.use)) for column in entry.columns],
+        [
+            (
+                f"{column.table}.{column.name}" if column.table else column.name,
+                column.type,
+                ", ".join(column.use) or "join",
+            )
+            for column in entry.columns
+        ],
         "none",
     )
     typer.echo("\nOffers")

@@ -86,7 +86,7 @@ def dry_run(
     sandbox = Sandbox.start(config)
     try:
         with tempfile.TemporaryDirectory(prefix="luoshu-dry-run-") as directory:
-            units = Path(directory, "units")
+            units = (history or Path(directory)) / "units"
             prepared = [
                 prepare_product(
                     product, base, Path(directory, product.id), sandbox.isolation, units

@@ -8,6 +8,7 @@ says so then (`luoshu.sandbox.prepare`).
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Hashable
 from datetime import date, datetime
 from decimal import Decimal
@@ -380,7 +381,7 @@ class ProductFile(_Strict):
         if all(unit is None for unit in units):
             return ""
         first = next(unit for unit in units if isinstance(unit, str))
-        return (self.privacy_domain or first).lower()
+        return unicodedata.normalize("NFC", (self.privacy_domain or first).lower())
 
 
 class _Loader(yaml.SafeLoader):

@@ -18,7 +18,6 @@ import re
 import secrets
 import shutil
 import tempfile
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -159,8 +158,7 @@ def domain_directory(root: Path, name: str) -> Path:
     """Where a domain lies: a directory of its name, or of its name's hash if that has others."""
     if _PLAIN.fullmatch(name):
         return root / name
-    normal = unicodedata.normalize("NFC", name)
-    return root / f"sha256-{hashlib.sha256(normal.encode()).hexdigest()}"
+    return root / f"sha256-{hashlib.sha256(name.encode()).hexdigest()}"
 
 
 @contextmanager
