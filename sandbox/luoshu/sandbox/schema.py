@@ -277,6 +277,8 @@ class Component:
 class CellSchema:
     """What one cell query of stage 1 yields: for each cell its keys and components.
 
+    Without tables and components it is rows of public tables: each is all keys, and comes out.
+
     Attributes:
         tables: Protected tables that the cells come from, as `catalog.table`; none for rows of
             public tables, which have keys only and come out as they are.
@@ -332,8 +334,8 @@ class CellSchema:
             and all(isinstance(column, str) for column in columns)
         ):
             raise SchemaError("tables, keys and components must be lists")
-        if len(keys) + len(components) > MAX_COLUMNS or not (components if tables else keys):
-            raise SchemaError("too many columns, or no component")
+        if len(keys) + len(components) > MAX_COLUMNS or bool(components) != bool(tables):
+            raise SchemaError("too many columns, or protected cells without a component")
         if prefix is not None and not 0 <= checked_count(prefix) <= len(keys):
             raise SchemaError("prefix must be a number of keys")
         schema = cls(

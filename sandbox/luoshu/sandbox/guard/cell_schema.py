@@ -55,6 +55,9 @@ def cell_schema(
     for value, kind in zip(values, claim.kinds, strict=True):
         components.append(_component(value, kind, values, claim.kinds))
     sets = [v for v, kind in zip(values, claim.kinds, strict=True) if kind is ComponentKind.SET]
+    for expression in (*keys, *conditions, *(v.argument for v in values if v.argument)):
+        for leaf in plan.leaves_of(expression):
+            _require_no_choice(leaf)
     if mode == "aggregate":
         _require_sets(conditions, (), sets, conditions, keys)
         for value, kind in zip(values, claim.kinds, strict=True):
@@ -71,6 +74,17 @@ def cell_schema(
         claim.prefix,
         tuple(_column_name(key) for key in keys),
     )
+
+
+def _require_no_choice(leaf: plan.Reference | plan.Leaf) -> None:
+    """Requires that what a unit contributes rests on no OR: its branches can't be told apart."""
+    if not isinstance(leaf, Inner):
+        return
+    if branches_owed(leaf.filter, ()):
+        raise UnprovenError("OR in the FILTER of an aggregate inside one unit")
+    for expression in (*leaf.filter, *((leaf.argument,) if leaf.argument is not None else ())):
+        for inner in plan.leaves_of(expression):
+            _require_no_choice(inner)
 
 
 def _columns(expression: Expression) -> list[Column]:
