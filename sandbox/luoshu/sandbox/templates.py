@@ -12,14 +12,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
-from luoshu.sandbox.guard.tree import Node, cast, constant
-from luoshu.sandbox.schema import DATE, SchemaError, checked_name, exact_fields
+from luoshu.sandbox.schema import SchemaError, checked_name, exact_fields
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+_Node: TypeAlias = "dict[str, Any]"
 _MAX_TEXT: Final = 4096
 _SPELLING: Final = {
     "integer": re.compile(r"-?[0-9]{1,19}"),
@@ -66,19 +66,19 @@ class BoundParameter:
             raise SchemaError("a value must be text")
         return cls(checked_name(fields["name"]), checked_name(fields["type"]), text)
 
-    def literal(self) -> Node:
-        """The node that stands in the parameter's place."""
+    def literal(self) -> _Node:
+        """The node that stands in the parameter's place, as `json_serialize_sql` writes them."""
         match self.type:
             case "integer":
-                return constant(self.text, "INTEGER")
+                return _constant(self.text, "INTEGER")
             case "decimal":
-                return constant(self.text, "NUMERIC" if "." in self.text else "INTEGER")
+                return _constant(self.text, "NUMERIC" if "." in self.text else "INTEGER")
             case "boolean":
-                return constant(self.text, "BOOLEAN")
+                return _constant(self.text, "BOOLEAN")
             case "date":
-                return cast(constant(self.text), DATE)
+                return _date(_constant(self.text, "STRING"))
             case _:
-                return constant(self.text)
+                return _constant(self.text, "STRING")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def bind_parameters(
     return _scalar(connection, "SELECT json_deserialize_sql(?::JSON)", json.dumps(bound))
 
 
-def _bind(node: Any, literals: Mapping[str, Node]) -> Any:
+def _bind(node: Any, literals: Mapping[str, _Node]) -> Any:
     if isinstance(node, list):
         return [_bind(item, literals) for item in node]
     if not isinstance(node, dict):
@@ -125,6 +125,35 @@ def _bind(node: Any, literals: Mapping[str, Node]) -> Any:
     if node.get("class") == "PARAMETER" and node.get("identifier") in literals:
         return {**literals[node["identifier"]], "alias": node.get("alias", "")}
     return {name: _bind(value, literals) for name, value in node.items()}
+
+
+def _constant(text: str, kind: str) -> _Node:
+    return {
+        "class": "CONSTANT",
+        "type": "VALUE_CONSTANT",
+        "alias": "",
+        "literal": {"kind": kind, "text": text},
+    }
+
+
+def _date(text: _Node) -> _Node:
+    return {
+        "class": "CAST",
+        "type": "OPERATOR_CAST",
+        "alias": "",
+        "child": text,
+        "try_cast": False,
+        "type_expr": {
+            "class": "TYPE",
+            "type": "TYPE",
+            "alias": "",
+            "catalog": "",
+            "schema": "",
+            "type_name": "DATE",
+            "children": [],
+            "qualified_name": {"path": ["DATE"]},
+        },
+    }
 
 
 def _scalar(connection: DuckDBPyConnection, sql: str, argument: str) -> str:
