@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import importlib.metadata
 import json
 import os
 import sys
@@ -58,6 +59,10 @@ def _noise() -> dict[str, tuple[str, list[str]]]:
     importlib.import_module(f"luoshu.sandbox.worker.{NOISY_WORKER}")
     found = {package: _package(package) for package in NOISE_PACKAGES}
     found["opendp"][1].append("lib")
+    # It asks for its own version.
+    version = importlib.metadata.distribution("opendp")
+    metadata = next(file for file in version.files or () if file.name == "METADATA")
+    found[metadata.parent.name] = (Path(str(metadata.locate())).resolve().parent, ["METADATA"])
     return {package: (str(root), parts) for package, (root, parts) in found.items()}
 
 
