@@ -277,8 +277,6 @@ class Component:
 class CellSchema:
     """What one cell query of stage 1 yields: for each cell its keys and components.
 
-    Without tables and components it is rows of public tables: each is all keys, and comes out.
-
     Attributes:
         tables: Protected tables that the cells come from, as `catalog.table`; none for rows of
             public tables, which have keys only and come out as they are.
@@ -336,6 +334,8 @@ class CellSchema:
             raise SchemaError("tables, keys and components must be lists")
         if len(keys) + len(components) > MAX_COLUMNS or bool(components) != bool(tables):
             raise SchemaError("too many columns, or protected cells without a component")
+        if not tables and not keys:
+            raise SchemaError("rows without columns")
         if prefix is not None and not 0 <= checked_count(prefix) <= len(keys):
             raise SchemaError("prefix must be a number of keys")
         schema = cls(

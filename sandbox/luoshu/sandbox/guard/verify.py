@@ -33,7 +33,7 @@ from dataclasses import dataclass, field, replace
 
 from luoshu.sandbox.errors import GuardRefusalError
 from luoshu.sandbox.guard import facts, plan
-from luoshu.sandbox.guard.cell_schema import cell_schema
+from luoshu.sandbox.guard.cell_schema import Contributions, cell_schema
 from luoshu.sandbox.guard.claims import Claim
 from luoshu.sandbox.guard.facts import (
     Column,
@@ -101,8 +101,10 @@ def verify(
         root = read_plan(document)
         if claim.is_public:
             return CellSchema((), _public_types(root, tables), (), None, ())
-        rows = _Verifier(tables, min_units, mode).rows(root)
-        return cell_schema(rows.columns, rows.grouped, rows.conditions, claim, mode)
+        verifier = _Verifier(tables, min_units, mode)
+        rows = verifier.rows(root)
+        contributions = Contributions(rows.columns, rows.grouped, rows.conditions)
+        return cell_schema(contributions, sorted(verifier.scanned), claim, mode)
     except (PlanError, UnprovenError, RecursionError) as error:
         words = "a plan of this depth" if isinstance(error, RecursionError) else str(error)
         raise _unproven(words) from None
@@ -132,7 +134,8 @@ class _Verifier:
     fresh: Iterator[int] = field(default_factory=itertools.count)
     ctes: dict[int, Rows] = field(default_factory=dict)
     public_ctes: set[int] = field(default_factory=set)
-    domains: dict[int, TableSchema] = field(default_factory=dict)
+    scanned: set[str] = field(default_factory=set)
+    """The protected tables that were met, as `catalog.table`."""
 
     def rows(self, operator: Operator) -> Rows:
         """Proves an operator and everything below it."""
@@ -179,7 +182,7 @@ class _Verifier:
             if operator.columns != columns:
                 break
             if table.unit is not None:
-                self.domains[scan] = table
+                self.scanned.add(f"{table.catalog}.{table.table}")
             owners = frozenset() if table.unit is None else frozenset({frozenset({scan})})
             return Rows(tuple(self._leaf(table, scan, i) for i in operator.output), owners)
         raise UnprovenError("a scan of anything but a prepared table")

@@ -67,6 +67,8 @@ def release(results: Sequence[CellQueryResult], rules: DpRules) -> list[list[wir
 
 
 def _release_one(result: CellQueryResult, plan: CellPlan, key: bytes) -> list[wire.Row]:
+    if not plan.components:
+        return list(result.keys)  # rows of public tables
     _check(result)
     keys: Sequence[wire.Row] = result.keys
     cells = result.found.cell.astype(np.int64)
