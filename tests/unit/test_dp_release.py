@@ -18,6 +18,7 @@ from luoshu.sandbox.release.dp_bounding import clamp, exact_sums, keep_cells
 from luoshu.sandbox.release.dp_budget import PrivacyCost
 from luoshu.sandbox.release.dp_noise import PrivacyCostError, add_noise, mechanism_for
 from luoshu.sandbox.release.dp_plan import DpRules, NoisyComponent, plan_release
+from luoshu.sandbox.release.results import CellQueryResult
 from luoshu.sandbox.schema import (
     BOOLEAN,
     VARCHAR,

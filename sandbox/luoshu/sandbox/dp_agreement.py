@@ -152,7 +152,7 @@ def plan_computation(
         rules = DpRules(cost, limits.cells_per_unit, limits.rows_per_cell, domains)
         plans = plan_release(schemas, rules)
     except (PlanError, BudgetError) as error:
-        raise refuse(Refusal.MODE, f"Differential privacy: {error}.") from None
+        raise refuse(Refusal.MODE, f"With differential privacy, {error}.") from None
     named = {name for schema in schemas for name in schema.tables}
     catalogs = {
         table.catalog
@@ -216,9 +216,12 @@ def _product_bounds(
 
 
 def _declared(values: tuple[str, ...] | None, kind: ValueType) -> KeyDomain | None:
-    """A declared domain in wire form; None if there is none, or it isn't all of the key's type."""
+    """A declared domain in wire form; None if there is none, or it isn't all of the key's type.
+
+    The two values of a BOOLEAN are known without being declared.
+    """
     if values is None:
-        return None
+        return (False, True) if kind.name == "BOOLEAN" else None
     if kind.name == "BOOLEAN":
         domain: KeyDomain = tuple(value == "true" for value in values)
     elif kind.name == "TIMESTAMP":

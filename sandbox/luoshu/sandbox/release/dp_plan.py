@@ -227,7 +227,7 @@ def plan_release(schemas: Sequence[CellSchema], rules: DpRules) -> tuple[CellPla
     if not all(schema.released for schema in schemas if schema.components):
         raise PlanError("the query releases nothing")
     if thresholds and not rules.cost.delta:
-        raise BudgetError("group keys without a declared domain need a contract with delta > 0")
+        raise BudgetError("group keys without declared values need a contract with delta > 0")
     pure = None if rules.cost.epsilon is None else rules.cost.epsilon // max(1, shares)
     share = PrivacyCost(pure, rules.cost.rho // max(1, shares))
     if shares and not (share.rho if pure is None else pure):
@@ -265,7 +265,7 @@ def _cell_plan(
     delta: int,
 ) -> CellPlan:
     if schema.prefix is not None:
-        raise PlanError("with differential privacy, COUNT(DISTINCT …) takes the privacy unit only")
+        raise PlanError("COUNT(DISTINCT …) takes the privacy unit only")
     if len(keys) != len(schema.keys):
         raise PlanError("each key needs its domain")
     domains = None
@@ -317,6 +317,6 @@ def _clamp(component: Component, rows: int) -> tuple[int, int]:
     if not component.monomial:
         return 0, rows
     if component.bounds is None:
-        raise PlanError("with differential privacy, sums and averages take columns with bounds")
+        raise PlanError("sums and averages take columns with declared bounds")
     low, high = component.bounds
     return min(0, rows * low), max(0, rows * high)
