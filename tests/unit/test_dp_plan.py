@@ -163,7 +163,7 @@ def test_delta_isnt_spent_that_wasnt_debited() -> None:
         (schema(Component(ComponentKind.SUM, ("x",), 0, None, False, 0)), "bounds"),
         (CellSchema(("p.t",), (), (ROWS,), 0, ()), "COUNT"),
         (schema(SET), "nothing"),
-        (schema(ROWS, keys=1), "domain"),
+        (schema(ROWS, keys=1), "each key needs"),
     ],
 )
 def test_what_has_no_proof_is_refused(query: CellSchema, reason: str) -> None:

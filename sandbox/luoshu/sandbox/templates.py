@@ -14,12 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
-from luoshu.sandbox.schema import SchemaError, checked_name, exact_fields
+from luoshu.sandbox.schema import DATE, SchemaError, ValueType, checked_name, exact_fields
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_Node: TypeAlias = "dict[str, Any]"
+Node: TypeAlias = "dict[str, Any]"
+
 _MAX_TEXT: Final = 4096
 _SPELLING: Final = {
     "integer": re.compile(r"-?[0-9]{1,19}"),
@@ -66,19 +67,19 @@ class BoundParameter:
             raise SchemaError("a value must be text")
         return cls(checked_name(fields["name"]), checked_name(fields["type"]), text)
 
-    def literal(self) -> _Node:
-        """The node that stands in the parameter's place, as `json_serialize_sql` writes them."""
+    def literal(self) -> Node:
+        """The node that stands in the parameter's place."""
         match self.type:
             case "integer":
-                return _constant(self.text, "INTEGER")
+                return constant(self.text, "INTEGER")
             case "decimal":
-                return _constant(self.text, "NUMERIC" if "." in self.text else "INTEGER")
+                return constant(self.text, "NUMERIC" if "." in self.text else "INTEGER")
             case "boolean":
-                return _constant(self.text, "BOOLEAN")
+                return constant(self.text, "BOOLEAN")
             case "date":
-                return _date(_constant(self.text, "STRING"))
+                return cast(constant(self.text), DATE)
             case _:
-                return _constant(self.text, "STRING")
+                return constant(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def bind_parameters(
     return _scalar(connection, "SELECT json_deserialize_sql(?::JSON)", json.dumps(bound))
 
 
-def _bind(node: Any, literals: Mapping[str, _Node]) -> Any:
+def _bind(node: Any, literals: Mapping[str, Node]) -> Any:
     if isinstance(node, list):
         return [_bind(item, literals) for item in node]
     if not isinstance(node, dict):
@@ -127,7 +128,15 @@ def _bind(node: Any, literals: Mapping[str, _Node]) -> Any:
     return {name: _bind(value, literals) for name, value in node.items()}
 
 
-def _constant(text: str, kind: str) -> _Node:
+def _scalar(connection: DuckDBPyConnection, sql: str, argument: str) -> str:
+    row = connection.execute(sql, [argument]).fetchone()
+    if row is None or not isinstance(row[0], str):
+        raise RuntimeError("the engine's parser gave no answer")
+    return row[0]
+
+
+def constant(text: str, kind: str = "STRING") -> Node:
+    """A literal, in the form of `json_serialize_sql`."""
     return {
         "class": "CONSTANT",
         "type": "VALUE_CONSTANT",
@@ -136,12 +145,13 @@ def _constant(text: str, kind: str) -> _Node:
     }
 
 
-def _date(text: _Node) -> _Node:
+def cast(child: Node, kind: ValueType) -> Node:
+    """CAST(child AS type), in the form of `json_serialize_sql`."""
     return {
         "class": "CAST",
         "type": "OPERATOR_CAST",
         "alias": "",
-        "child": text,
+        "child": child,
         "try_cast": False,
         "type_expr": {
             "class": "TYPE",
@@ -149,15 +159,8 @@ def _date(text: _Node) -> _Node:
             "alias": "",
             "catalog": "",
             "schema": "",
-            "type_name": "DATE",
+            "type_name": kind.name,
             "children": [],
-            "qualified_name": {"path": ["DATE"]},
+            "qualified_name": {"path": [kind.name]},
         },
     }
-
-
-def _scalar(connection: DuckDBPyConnection, sql: str, argument: str) -> str:
-    row = connection.execute(sql, [argument]).fetchone()
-    if row is None or not isinstance(row[0], str):
-        raise RuntimeError("the engine's parser gave no answer")
-    return row[0]
