@@ -1,5 +1,4 @@
-"""The doctor's checks of a node's directory: configuration, keys, credentials, ports, disk, log,
-release history.
+"""The doctor's checks of a node's directory: from its configuration to its release history.
 
 They change nothing and open the database for reading only, so they may run beside the node.
 """
