@@ -45,6 +45,14 @@ class HistoryTransaction(Protocol):
         """The scope's files, relative to the port's directory, oldest first."""
 
     @property
+    def own(self) -> Sequence[str]:
+        """Those of `names` that every later result for the same asker is compared with.
+
+        A result that one of them holds already needs no addition. One that only another's file
+        holds does: a later result of a narrower scope isn't compared with that file.
+        """
+
+    @property
     def secret(self) -> bytes:
         """The 32 bytes of the privacy domain: key of jitter and fingerprints; never changes."""
 
@@ -85,6 +93,7 @@ class NoHistory:
     def __init__(self, secret: bytes | None = None) -> None:
         self.secret = os.urandom(SECRET_BYTES) if secret is None else secret
         self.names: tuple[str, ...] = ()
+        self.own: tuple[str, ...] = ()
         self.directory: Path | None = None
 
     @asynccontextmanager
@@ -144,6 +153,7 @@ class _DirectoryTransaction:
         self.names = sorted(
             path.name for path in directory.iterdir() if _ENTRY.fullmatch(path.name)
         )
+        self.own = self.names  # there is one scope
 
     async def commit(self, path: Path, digest: str) -> None:
         number = int(self.names[-1].partition(".")[0]) + 1 if self.names else 1
