@@ -53,9 +53,9 @@ def check_condition(condition: Expression) -> None:
         children = condition.children
         if condition.kind in _COMPARISONS and all(isinstance(c, Atom) for c in children):
             return
-        if condition.kind in _NULL_CHECKS and isinstance(children[0], Atom):
-            if _names_unit(children[0]):
-                return  # it always has a value
+        first = children[0]
+        if condition.kind in _NULL_CHECKS and isinstance(first, Atom) and _names_unit(first):
+            return  # it always has a value
     if isinstance(condition, Atom):
         if condition.role is Role.UNIT:
             raise unit_refusal(str(condition.table.unit) if condition.table else "the column")
