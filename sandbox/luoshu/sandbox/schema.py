@@ -332,8 +332,10 @@ class CellSchema:
             and all(isinstance(column, str) for column in columns)
         ):
             raise SchemaError("tables, keys and components must be lists")
-        if len(keys) + len(components) > MAX_COLUMNS or not (components if tables else keys):
-            raise SchemaError("too many columns, or no component")
+        if len(keys) + len(components) > MAX_COLUMNS or bool(components) != bool(tables):
+            raise SchemaError("too many columns, or protected cells without a component")
+        if not tables and not keys:
+            raise SchemaError("rows without columns")
         if prefix is not None and not 0 <= checked_count(prefix) <= len(keys):
             raise SchemaError("prefix must be a number of keys")
         schema = cls(

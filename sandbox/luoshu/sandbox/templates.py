@@ -12,13 +12,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
-from luoshu.sandbox.guard.tree import Node, cast, constant
-from luoshu.sandbox.schema import DATE, SchemaError, checked_name, exact_fields
+from luoshu.sandbox.schema import DATE, SchemaError, ValueType, checked_name, exact_fields
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+Node: TypeAlias = "dict[str, Any]"
 
 _MAX_TEXT: Final = 4096
 _SPELLING: Final = {
@@ -132,3 +133,34 @@ def _scalar(connection: DuckDBPyConnection, sql: str, argument: str) -> str:
     if row is None or not isinstance(row[0], str):
         raise RuntimeError("the engine's parser gave no answer")
     return row[0]
+
+
+def constant(text: str, kind: str = "STRING") -> Node:
+    """A literal, in the form of `json_serialize_sql`."""
+    return {
+        "class": "CONSTANT",
+        "type": "VALUE_CONSTANT",
+        "alias": "",
+        "literal": {"kind": kind, "text": text},
+    }
+
+
+def cast(child: Node, kind: ValueType) -> Node:
+    """CAST(child AS type), in the form of `json_serialize_sql`."""
+    return {
+        "class": "CAST",
+        "type": "OPERATOR_CAST",
+        "alias": "",
+        "child": child,
+        "try_cast": False,
+        "type_expr": {
+            "class": "TYPE",
+            "type": "TYPE",
+            "alias": "",
+            "catalog": "",
+            "schema": "",
+            "type_name": kind.name,
+            "children": [],
+            "qualified_name": {"path": [kind.name]},
+        },
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.claims import Claim
@@ -23,25 +24,34 @@ _WIDE = 2**36
 """Monomials below this: a unit's sum over 2^26 rows fits 63 bits; beyond, the export fails."""
 
 
-def cell_schema(
-    columns: Sequence[Expression],
-    grouped: Collection[Expression] | None,
-    conditions: Sequence[Expression],
-    claim: Claim,
-    mode: str,
-) -> CellSchema:
+@dataclass(frozen=True, slots=True)
+class Contributions:
+    """What the last aggregate yields.
+
+    Attributes:
+        columns: Of the statement's result.
+        grouped: What the aggregate grouped by; None if it didn't group by unit.
+        conditions: What every aggregated row fulfils.
+    """
+
+    columns: Sequence[Expression]
+    grouped: Collection[Expression] | None
+    conditions: Sequence[Expression]
+
+
+def cell_schema(found: Contributions, tables: Sequence[str], claim: Claim, mode: str) -> CellSchema:
     """Proves that rows are contributions: keys, the unit, then one value a component.
 
     Args:
-        columns: Of the statement's result.
-        grouped: What the last aggregate grouped by.
-        conditions: What every aggregated row fulfils.
+        found: What the statement yields.
+        tables: Every protected table that it reads.
         claim: Of the rewriter.
         mode: Release mode; in `dp` there are no thresholds, so no guard sets.
 
     Raises:
         UnprovenError: They are anything else.
     """
+    columns, grouped, conditions = found.columns, found.grouped, found.conditions
     count = len(columns) - 1 - len(claim.kinds)
     if grouped is None or count < 0 or not claim.kinds:
         raise UnprovenError("a result that is not aggregated per unit")
@@ -55,6 +65,9 @@ def cell_schema(
     for value, kind in zip(values, claim.kinds, strict=True):
         components.append(_component(value, kind, values, claim.kinds))
     sets = [v for v, kind in zip(values, claim.kinds, strict=True) if kind is ComponentKind.SET]
+    for expression in (*keys, *conditions, *(v.argument for v in values if v.argument)):
+        for leaf in plan.leaves_of(expression):
+            _require_no_choice(leaf)
     if mode == "aggregate":
         _require_sets(conditions, (), sets, conditions, keys)
         for value, kind in zip(values, claim.kinds, strict=True):
@@ -62,10 +75,8 @@ def cell_schema(
                 _require_sets(value.filter, value.filter, sets, conditions, keys)
     if claim.prefix is not None and not 0 <= claim.prefix <= count:
         raise UnprovenError("a prefix of keys that are not there")
-    tables = {leaf.table for key in (*keys, *conditions) for leaf in _columns(key)}
-    tables |= {leaf.table for value in values for leaf in value.columns}
     return CellSchema(
-        tuple(sorted(f"{table.catalog}.{table.table}" for table in tables)),
+        tuple(tables),
         tuple(key.type for key in keys),
         tuple(components),
         claim.prefix,
@@ -73,8 +84,15 @@ def cell_schema(
     )
 
 
-def _columns(expression: Expression) -> list[Column]:
-    return [leaf for leaf in plan.leaves_of(expression) if isinstance(leaf, Column)]
+def _require_no_choice(leaf: plan.Reference | plan.Leaf) -> None:
+    """Requires that what a unit contributes rests on no OR: its branches can't be told apart."""
+    if not isinstance(leaf, Inner):
+        return
+    if branches_owed(leaf.filter, ()):
+        raise UnprovenError("OR in the FILTER of an aggregate inside one unit")
+    for expression in (*leaf.filter, *((leaf.argument,) if leaf.argument is not None else ())):
+        for inner in plan.leaves_of(expression):
+            _require_no_choice(inner)
 
 
 def _column_name(key: Expression) -> str:

@@ -53,8 +53,14 @@ class CellRequest:
 
 @dataclass(slots=True)
 class Requests:
-    """The cell queries of one statement, in order: table `cells{n}` of stage 2."""
+    """The cell queries of one statement, in order: table `cells{n}` of stage 2.
 
+    Attributes:
+        has_thresholds: Whether the release mode has them, and so guard sets.
+        items: The cell queries.
+    """
+
+    has_thresholds: bool = True
     items: list[CellRequest] = field(default_factory=list)
 
     def add(self, request: CellRequest) -> str:
@@ -181,7 +187,8 @@ class _CellQuery:
             return self._moments(name, arguments, where)
         raise refuse(
             Refusal.FUNCTION,
-            f"The function {shown(name)} is not accepted over protected rows; there are {ACCEPTED}.",
+            f"The function {shown(name)} is not accepted over protected rows; there are "
+            f"{ACCEPTED}.",
         )
 
     def _place(
@@ -197,6 +204,8 @@ class _CellQuery:
         return number
 
     def _guard_sets(self, conditions: Sequence[Expression]) -> None:
+        if not self._requests.has_thresholds:
+            return
         parts = [branches_of(condition, self._is_exempt) for condition in conditions]
         if any(len(part) > 1 for part in parts):
             for branch in product(parts):
@@ -234,11 +243,11 @@ class _CellQuery:
             conditions = (*where, *branch.conditions, *map(is_not_null, branch.atoms))
             for term in branch.terms:
                 number = self._place(term.factors, conditions, ComponentKind.SUM)
-                if len(term.factors) == 1 and term.factors[0].column is not None:
-                    # Rows beside a sum with declared bounds: that all are at the bound must not
-                    # come out.
-                    if term.factors[0].column.bounds is not None:
-                        self._rows_of(conditions)
+                column = term.factors[0].column if len(term.factors) == 1 else None
+                if column is not None and column.bounds is not None:
+                    # The rows beside a sum with declared bounds: that all are at the bound must
+                    # not come out.
+                    self._rows_of(conditions)
                 parts.append((f"c.c{{{number}}}", term.coefficient))
         if not parts:
             return f"CAST(NULL AS {kind})"

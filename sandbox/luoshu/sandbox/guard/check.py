@@ -82,7 +82,7 @@ def check_query(
             f"The guard does not know {shown(error)}; ask in a simpler form.",
         ) from None
     names = plan.output_names(root)
-    stages = split(root, names, tables, min_units, Constants(connection))
+    stages = split(root, names, tables, min_units, Constants(connection), mode=mode)
     found = []
     for request in stages.cells:
         try:

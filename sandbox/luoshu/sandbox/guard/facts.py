@@ -301,10 +301,10 @@ def _check_filter_use(expression: Expression) -> None:
         case plan.Case():
             raise UnprovenError("CASE in a condition")
         case plan.Call():
-            if expression.kind in {"OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL"} and isinstance(
-                expression.children[0], Unit
+            if expression.kind in {"OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL"} and _names_unit(
+                expression.children[0]
             ):
-                return
+                return  # it always has a value
             if expression.name in _ARITHMETIC and any(
                 isinstance(leaf, Column | Inner) for leaf in plan.leaves_of(expression)
             ):
@@ -313,6 +313,12 @@ def _check_filter_use(expression: Expression) -> None:
                 _check_filter_use(child)
         case _:
             raise UnprovenError("a condition on what may be missing")
+
+
+def _names_unit(leaf: Expression) -> bool:
+    if isinstance(leaf, Column):
+        return any(leaf.column.name in key.columns for key in leaf.table.keys)
+    return isinstance(leaf, Unit)
 
 
 def check_key(expression: Expression) -> None:

@@ -10,6 +10,7 @@ larger is cut off: a row whose product is beyond that counts as NULL. Columns wi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from luoshu.sandbox.guard import plan
@@ -21,6 +22,7 @@ from luoshu.sandbox.schema import BIGINT, BOOLEAN, DOUBLE, HUGEINT, ValueType
 MAX_ROWS = 2**40
 MAX_VALUE = 2**86
 _MAX_WIDTH = 38
+_NARROW = 18
 _SUM_WIDTH = 25  # 10^25 < 2^86
 
 
@@ -31,7 +33,7 @@ def magnitude_of(atom: Atom) -> int:
     if atom.type == BIGINT:  # a unit's count of rows
         return MAX_ROWS
     if atom.type.name == "DECIMAL":
-        return 10**atom.type.width - 1
+        return int(10**atom.type.width) - 1
     return 2**127
 
 
@@ -63,6 +65,9 @@ def _product(factors: Sequence[Atom]) -> Expression:
     result, *parts = [_as_decimal(factor) for factor in ordered]
     largest = magnitude_of(ordered[0])
     for factor, part in zip(ordered[1:], parts, strict=True):
+        if result.type.width <= _NARROW < result.type.width + part.type.width:
+            # DuckDB would multiply in 64 bits and check for overflow at run time.
+            result = _cast(result, _NARROW + 1)
         room = _MAX_WIDTH - part.type.width
         if result.type.width > room:
             if room <= result.type.scale:
@@ -83,8 +88,12 @@ def _product(factors: Sequence[Atom]) -> Expression:
 
 
 def _cut(value: Expression, width: int) -> Expression:
+    return replace(_cast(value, width), is_try=True)
+
+
+def _cast(value: Expression, width: int) -> plan.Call:
     kind = ValueType("DECIMAL", width, value.type.scale)
-    return plan.Call("__cast", "OPERATOR_CAST", (value,), kind, is_try=True)
+    return plan.Call("__cast", "OPERATOR_CAST", (value,), kind)
 
 
 def _place(atom: Atom) -> tuple[str, str]:

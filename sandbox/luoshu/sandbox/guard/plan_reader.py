@@ -569,6 +569,11 @@ def _constant(node: object) -> plan.Constant:
         return plan.Constant(None, _type(kind))
     if is_null is not False:
         raise PlanError("a constant of unknown form")
+    if isinstance(value, dict) and value.keys() == {"upper", "lower"}:
+        upper, lower = value["upper"], value["lower"]
+        if not isinstance(upper, int) or not _is_count(lower):
+            raise PlanError("a constant of unknown form")
+        return plan.Constant((upper << 64) + int(lower), _type(kind))
     if isinstance(value, dict):
         parts = _fields(value, "interval", "months", "days", "micros")
         if any(not isinstance(part, int) or isinstance(part, bool) for part in parts):

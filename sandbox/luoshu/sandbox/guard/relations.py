@@ -76,7 +76,9 @@ class Relations:
     """Visits the operators of one plan; remembers what each is."""
 
     def __init__(self, tables: Sequence[TableSchema], min_units: int, fold: Constants) -> None:
-        self._tables = {(t.catalog, "main", t.table): t for t in tables}
+        self._tables: dict[tuple[str, ...], TableSchema] = {
+            (t.catalog, "main", t.table): t for t in tables
+        }
         self._min_units = min_units
         self._fold = fold
         self._count = 0
@@ -134,6 +136,8 @@ class Relations:
 
     def _not_rows(self, operator: Operator, what: str, *children: Operator) -> Found:
         found = [self.visit(child) for child in children]
+        if any(isinstance(each, Relation) and each.unique is not None for each in found):
+            raise one_units_groups()
         if any(isinstance(each, Relation | Distinct) for each in found):
             raise refuse(
                 Refusal.CLAUSE,
@@ -314,7 +318,7 @@ class Relations:
         if isinstance(left, Relation):
             if isinstance(right, Distinct) and operator.kind == "SEMI":
                 # It only keeps what the outer query can meet, and that meets nothing else.
-                values = self._public_values(right, is_optional=True)
+                values = self._public_superset(right)
                 return left if values is None else self._meet(operator, left, values)
             return self._meet(operator, left, self.rows(right))
         if isinstance(left, Distinct) and not isinstance(right, Relation):
@@ -368,10 +372,10 @@ class Relations:
             columns = tuple(out.whole(column) for column in right.columns)
             places = {id(old): new for old, new in zip(right.columns, columns, strict=True)}
             right = Relation(boundary, columns, (), right.unit)
-            conditions = [
+            conditions = tuple(
                 (one, comparison, places.get(id(other)) or out.through(other))
                 for one, comparison, other in conditions
-            ]
+            )
         source = right.source
         assert isinstance(source, TableSource | Boundary)  # noqa: S101 - made so above
         return Relation(
@@ -402,7 +406,7 @@ class Relations:
     # CTEs, and DuckDB's way to write correlated subqueries with them.
 
     def _cte_use(self, operator: plan.CteRef) -> Found:
-        definition, found = self.ctes[operator.index]
+        found = self.ctes[operator.index][1]
         if isinstance(found, Distinct):
             return found
         if not isinstance(found, Relation):
@@ -504,8 +508,18 @@ class Relations:
                     return Distinct(outer, keys)
         return self.visit(definition)
 
-    def _public_values(self, distinct: Distinct, *, is_optional: bool = False) -> Relation | None:
-        """More values than the list has, from public tables alone; None if it doesn't matter.
+    def _public_values(self, distinct: Distinct) -> Relation:
+        found = self._public_superset(distinct)
+        if found is None:
+            raise refuse(
+                Refusal.CLAUSE,
+                "This correlated subquery depends on values of protected rows other than their "
+                "privacy unit; write it as a join, or correlate it by the unit.",
+            )
+        return found
+
+    def _public_superset(self, distinct: Distinct) -> Relation | None:
+        """More values than the list has, from public tables alone; None if there are none.
 
         The result meets the outer query again, by equality of these values, so more of them
         change nothing; and which values protected rows have would be a secret.
@@ -518,13 +532,7 @@ class Relations:
         }
         is_public = all(key.role is Role.PUBLIC and key.instance in tables for key in keys)
         if len(keys) < len(distinct.keys) or not is_public or not keys:
-            if is_optional:
-                return None
-            raise refuse(
-                Refusal.CLAUSE,
-                "This correlated subquery depends on values of protected rows other than their "
-                "privacy unit; write it as a join, or correlate it by the unit.",
-            )
+            return None
         copies: dict[int, Atom] = {}
 
         def copy(leaf: plan.Reference | plan.Leaf) -> Expression:
@@ -553,6 +561,15 @@ class Relations:
         out = _Through(boundary)
         columns = tuple(out.whole(key) for key in copied)
         return Relation(boundary, columns, (), None, columns)
+
+
+def one_units_groups() -> Exception:
+    """The refusal of a result whose groups are one unit's each."""
+    return refuse(
+        Refusal.UNIT,
+        "Each group of this result belongs to one privacy unit, because its keys name the unit, so "
+        "no group could be released. Leave that key out, or aggregate the groups once more.",
+    )
 
 
 class _Through:
@@ -595,7 +612,7 @@ class _Through:
 
     def through(self, inside: Expression) -> Expression:
         """The same expression over this boundary's atoms."""
-        return plan.rebuild(inside, lambda leaf: self.whole(leaf))
+        return plan.rebuild(inside, self.whole)
 
 
 _EQUALITIES = frozenset({"COMPARE_EQUAL", "COMPARE_NOT_DISTINCT_FROM"})

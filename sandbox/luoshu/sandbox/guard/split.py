@@ -18,8 +18,9 @@ from luoshu.sandbox.guard.cells import ACCEPTED, CellBuilder, CellRequest, Reque
 from luoshu.sandbox.guard.folding import Constants
 from luoshu.sandbox.guard.plan import Operator
 from luoshu.sandbox.guard.refusals import Refusal, refuse
-from luoshu.sandbox.guard.relations import Public, Relation, Relations, Released
+from luoshu.sandbox.guard.relations import Public, Relations, Released, one_units_groups
 from luoshu.sandbox.guard.shapes import Shapes
+from luoshu.sandbox.guard.sources import Relation
 from luoshu.sandbox.schema import TableSchema, ValueType
 
 MAX_OUTPUTS = 256
@@ -45,6 +46,8 @@ def split(
     tables: Sequence[TableSchema],
     min_units: int,
     fold: Constants,
+    *,
+    mode: str = "aggregate",
 ) -> Split:
     """Splits a query.
 
@@ -54,6 +57,7 @@ def split(
         tables: What it may read.
         min_units: Fewest units of each group of a subquery that protected rows are compared with.
         fold: Evaluates an expression without columns.
+        mode: The release mode.
 
     Raises:
         GuardRefusalError: It isn't accepted; names the construct and the accepted way.
@@ -61,7 +65,7 @@ def split(
     if len(names) > MAX_OUTPUTS:
         raise refuse(Refusal.SIZE, f"More than {MAX_OUTPUTS} columns; ask for fewer.")
     relations = Relations(tables, min_units, fold)
-    requests = Requests()
+    requests = Requests(has_thresholds=mode == "aggregate")
 
     def definition(index: int) -> Operator:
         return relations.ctes[index][0]
@@ -71,6 +75,8 @@ def split(
 
     relations.public_sql = public_sql
     found = relations.visit(operator)
+    if isinstance(found, Relation) and found.unique is not None:
+        raise one_units_groups()
     if not isinstance(found, Public | Released):
         raise refuse(
             Refusal.RAW_ROWS,

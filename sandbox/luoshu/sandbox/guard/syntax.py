@@ -111,9 +111,10 @@ def unknown_names(statement: dict[str, object], tables: Sequence[TableSchema]) -
     known |= {folded(name) for name in _cte_names(nodes)}
     for node in nodes:
         names = node.get("column_names")
-        if node.get("class") == "COLUMN_REF" and isinstance(names, list) and names:
-            if folded(str(names[-1])) not in known:
-                yield f"column {'.'.join(map(str, names))}"
+        if node.get("class") != "COLUMN_REF" or not isinstance(names, list) or not names:
+            continue
+        if folded(str(names[-1])) not in known:
+            yield f"column {'.'.join(map(str, names))}"
 
 
 def _cte_names(nodes: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -28,12 +28,12 @@ same: every expression of the plan is checked where it stands.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from luoshu.sandbox.errors import GuardRefusalError
 from luoshu.sandbox.guard import facts, plan
-from luoshu.sandbox.guard.cell_schema import cell_schema
+from luoshu.sandbox.guard.cell_schema import Contributions, cell_schema
 from luoshu.sandbox.guard.claims import Claim
 from luoshu.sandbox.guard.facts import (
     Column,
@@ -52,7 +52,7 @@ from luoshu.sandbox.guard.plan import Expression, Operator
 from luoshu.sandbox.guard.plan_reader import ROW_ID, PlanError, read_plan
 from luoshu.sandbox.guard.public import check_public, is_public
 from luoshu.sandbox.guard.refusals import Refusal, refuse
-from luoshu.sandbox.schema import BIGINT, BOOLEAN, CellSchema, TableSchema, Use
+from luoshu.sandbox.schema import BIGINT, BOOLEAN, CellSchema, TableSchema, Use, ValueType
 
 MAX_ROWS = 2**40
 _MAX_VALUE = 2**86
@@ -100,15 +100,20 @@ def verify(
     try:
         root = read_plan(document)
         if claim.is_public:
-            if not is_public(root, tables):
-                raise UnprovenError("public rows that are not public")
-            return CellSchema((), check_public(root), (), None, ())
+            return CellSchema((), _public_types(root, tables), (), None, ())
         verifier = _Verifier(tables, min_units, mode)
         rows = verifier.rows(root)
-        return cell_schema(rows.columns, rows.grouped, rows.conditions, claim, mode)
+        contributions = Contributions(rows.columns, rows.grouped, rows.conditions)
+        return cell_schema(contributions, sorted(verifier.scanned), claim, mode)
     except (PlanError, UnprovenError, RecursionError) as error:
         words = "a plan of this depth" if isinstance(error, RecursionError) else str(error)
         raise _unproven(words) from None
+
+
+def _public_types(root: Operator, tables: Sequence[TableSchema]) -> tuple[ValueType, ...]:
+    if not is_public(root, tables):
+        raise UnprovenError("public rows that are not public")
+    return check_public(root)
 
 
 def _unproven(what: str) -> GuardRefusalError:
@@ -129,7 +134,8 @@ class _Verifier:
     fresh: Iterator[int] = field(default_factory=itertools.count)
     ctes: dict[int, Rows] = field(default_factory=dict)
     public_ctes: set[int] = field(default_factory=set)
-    domains: dict[int, TableSchema] = field(default_factory=dict)
+    scanned: set[str] = field(default_factory=set)
+    """The protected tables that were met, as `catalog.table`."""
 
     def rows(self, operator: Operator) -> Rows:
         """Proves an operator and everything below it."""
@@ -176,7 +182,7 @@ class _Verifier:
             if operator.columns != columns:
                 break
             if table.unit is not None:
-                self.domains[scan] = table
+                self.scanned.add(f"{table.catalog}.{table.table}")
             owners = frozenset() if table.unit is None else frozenset({frozenset({scan})})
             return Rows(tuple(self._leaf(table, scan, i) for i in operator.output), owners)
         raise UnprovenError("a scan of anything but a prepared table")
@@ -238,14 +244,17 @@ class _Verifier:
 
     def _meeting(self, rows: Rows, parts: Sequence[Expression]) -> Rows:
         """Rows for which further conditions hold; equal units put readings into one class."""
-        owners, proven = self._merged(rows.owners, parts)
+        owners, proven = self._merged(rows.owners, parts, rows.conditions)
         for part in parts:
             if part not in proven:
                 self._check_condition(part)
         return replace(rows, owners=owners, conditions=(*rows.conditions, *parts), pending=None)
 
     def _merged(
-        self, owners: frozenset[frozenset[int]], parts: Sequence[Expression]
+        self,
+        owners: frozenset[frozenset[int]],
+        parts: Sequence[Expression],
+        known: Sequence[Expression],
     ) -> tuple[frozenset[frozenset[int]], list[Expression]]:
         """Classes after equalities, and those of the conditions that are such equalities."""
         classes = set(owners)
@@ -267,7 +276,7 @@ class _Verifier:
                 isinstance(one, Column)
                 and isinstance(other, Column)
                 and one.type == other.type
-                and part.kind == "COMPARE_EQUAL"
+                and (part.kind == "COMPARE_EQUAL" or _is_not_null({one, other}, known))
             ):
                 found = pairs.setdefault((one.scan, other.scan), {})
                 found[one.column.name, other.column.name] = part
@@ -343,11 +352,13 @@ class _Verifier:
         parts: Sequence[Expression],
         columns: tuple[Expression, ...],
     ) -> Rows:
-        owners, proven = self._merged(left.owners | right.owners, parts)
+        owners, proven = self._merged(
+            left.owners | right.owners, parts, (*left.conditions, *right.conditions)
+        )
         mine = {scan for owner in left.owners for scan in owner}
         if any(not owner & mine for owner in owners):
             raise UnprovenError("protected rows that meet others than those of their own unit")
-        if right.owners and len(owners) != len(left.owners):
+        if len(owners) != len(left.owners):
             raise UnprovenError("protected rows of two units in one condition")
         for part in parts:
             if part not in proven:
@@ -510,7 +521,7 @@ _NAMES = {
 
 def _largest(name: str, width: int) -> int:
     if name == "DECIMAL":
-        return 10**width - 1
+        return int(10**width) - 1
     return {"TINYINT": 2**7, "SMALLINT": 2**15, "INTEGER": 2**31, "BIGINT": 2**63}.get(name, 2**127)
 
 
@@ -545,6 +556,16 @@ def _is_meeting_of_public(part: Expression) -> bool:
         isinstance(one, Column)
         and isinstance(other, PublicValue | Guarded)
         and one.column.uses != {Use.AGGREGATE}
+    )
+
+
+def _is_not_null(columns: Collection[Expression], known: Sequence[Expression]) -> bool:
+    """Whether one of two columns that don't differ surely has a value."""
+    return any(
+        isinstance(each, plan.Call)
+        and each.kind == "OPERATOR_IS_NOT_NULL"
+        and each.children[0] in columns
+        for each in known
     )
 
 

@@ -36,6 +36,7 @@ _CODE_PARTS = (
     "errors.py",
     "export.py",
     "schema.py",
+    "templates.py",
     "wire.py",
 )
 _COMPUTING = frozenset({"stage1", "release"})
