@@ -70,6 +70,13 @@ def few(told: Sequence[Rows]) -> Iterator[float]:
         yield 1.0
 
 
+def switched(told: Sequence[Rows]) -> Iterator[float]:
+    """Whether a large count came with one bound and not with the next: the sum lies between."""
+    lower, upper, total = (list(first(told, n)) for n in range(3))
+    if total and lower != upper:
+        yield 1.0
+
+
 def shifted(told: Sequence[Rows]) -> Iterator[float]:
     """A sum of incomes, each with 1,000 added for 49 people, off the plain one."""
     for a in first(told, 0):
@@ -453,6 +460,33 @@ SEQUENCES = [
         ),
         one,
         few,
+    ),
+    Differencing(
+        "search_by_switch",
+        "move a bound until a sum without the target, which is never told, passes it",
+        tuple(
+            "SELECT count(*) FROM person WHERE district = 'd0' AND (SELECT sum(income) "
+            "FROM person WHERE cohort = '{c}' AND email <> '{mail}') > {rest} " + move
+            for move in ("- 0.01", "+ 0.01")
+        )
+        + (_SUM,),
+        one,
+        switched,
+        answered=False,
+    ),
+    Differencing(
+        "search_by_switch_on_averages",
+        "move a bound until an average without the target, which is never told, passes it",
+        tuple(
+            "SELECT count(*) FROM person WHERE district = 'd0' AND income < (SELECT "
+            "1000000 * (sum(income) - {rest} " + move + ") FROM person WHERE cohort = '{c}' "
+            "AND email <> '{mail}')"
+            for move in ("- 0.5", "+ 0.5")
+        )
+        + (_SUM,),
+        one,
+        switched,
+        answered=False,
     ),
     Differencing(
         "search_by_age",
