@@ -63,9 +63,12 @@ ATTACKS = family(
             "nullif_switch": "SELECT count(nullif(age, 127)) FROM person",
             "comparison_as_number": "SELECT sum((age = 127)::INT) FROM person",
             "comparison_counted": "SELECT count_if(age = 127) FROM person",
-            "comparison_times_income": f"SELECT sum((email = '{MAIL}')::INT * income) FROM person",
+            "comparison_times_income": (
+                f"SELECT sum((email = '{MAIL}')::INT * income) FROM person"
+            ),
             "overflowing_weight": (
-                "SELECT sum(income * 170141183460469231731687303715884105727) FROM person WHERE age = 127"
+                "SELECT sum(income * 170141183460469231731687303715884105727) FROM person "
+                "WHERE age = 127"
             ),
             "case_else_zero": (
                 f"SELECT sum(CASE WHEN email = '{MAIL}' THEN income ELSE 0 END) FROM person"

@@ -33,6 +33,14 @@ from luoshu.sandbox.dry_run import Answer, dry_run
 _SUM = "SELECT sum(income) FROM person WHERE cohort = '{c}'"
 _COUNT = "SELECT count(*) FROM person WHERE cohort = '{c}'"
 _WITHOUT = " AND email <> '{mail}'"
+_SWITCH = (
+    "SELECT count(*) FROM person WHERE district = 'd0' AND (SELECT sum(income) FROM person "
+    "WHERE cohort = '{c}' AND email <> '{mail}') > {rest} <move>"
+)
+_COMPARE = (
+    "SELECT count(*) FROM person WHERE district = 'd0' AND income < (SELECT 1000000 * "
+    "(sum(income) - {rest} <move>) FROM person WHERE cohort = '{c}' AND email <> '{mail}')"
+)
 _VISITS = "SELECT sum(cost) FROM visit WHERE cohort = '{c}'"
 
 
@@ -464,26 +472,15 @@ SEQUENCES = [
     Differencing(
         "search_by_switch",
         "move a bound until a sum without the target, which is never told, passes it",
-        tuple(
-            "SELECT count(*) FROM person WHERE district = 'd0' AND (SELECT sum(income) "
-            "FROM person WHERE cohort = '{c}' AND email <> '{mail}') > {rest} " + move
-            for move in ("- 0.01", "+ 0.01")
-        )
-        + (_SUM,),
+        (_SWITCH.replace("<move>", "- 0.01"), _SWITCH.replace("<move>", "+ 0.01"), _SUM),
         one,
         switched,
         answered=False,
     ),
     Differencing(
-        "search_by_switch_on_averages",
-        "move a bound until an average without the target, which is never told, passes it",
-        tuple(
-            "SELECT count(*) FROM person WHERE district = 'd0' AND income < (SELECT "
-            "1000000 * (sum(income) - {rest} " + move + ") FROM person WHERE cohort = '{c}' "
-            "AND email <> '{mail}')"
-            for move in ("- 0.5", "+ 0.5")
-        )
-        + (_SUM,),
+        "search_by_many_comparisons",
+        "the same, by comparing each person's income with the sum",
+        (_COMPARE.replace("<move>", "- 0.5"), _COMPARE.replace("<move>", "+ 0.5"), _SUM),
         one,
         switched,
         answered=False,
