@@ -120,7 +120,9 @@ class ColumnSchema:
         """
         fields = exact_fields(value, "name", "type", "use", "bounds", "magnitude", "values")
         uses, bounds, values = fields["use"], fields["bounds"], fields["values"]
-        if not isinstance(uses, list) or any(use not in set(Use) for use in uses):
+        if not isinstance(uses, list) or not all(
+            isinstance(use, str) and use in set(Use) for use in uses
+        ):
             raise SchemaError("an unknown use")
         if bounds is not None and (not isinstance(bounds, list) or len(bounds) != 2):
             raise SchemaError("bounds must be two")

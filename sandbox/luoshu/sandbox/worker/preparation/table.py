@@ -91,7 +91,8 @@ def describe_table(job: TableJob, relation: Relation, *, is_clamped: bool) -> Ta
     if job.unit is not None:
         unit_text(job.unit, relation)  # refuses what can't name units
     if is_clamped:
-        columns = [clamped(column) for column in columns]
+        # A key that were moved would lead to another's row.
+        columns = [c if c.schema.name in joins else clamped(c) for c in columns]
     return Table(job, relation, columns, _unit_name(job, columns), notes)
 
 
@@ -148,8 +149,10 @@ def check_table(connection: Connection, table: Table, *, is_clamped: bool) -> No
                 "rows; every row must belong to a unit: drop these rows or fill them.",
             )
         )
+    joins = {name for key in table.job.keys for name in key.columns}
     for column in table.columns:
-        checks += column_checks(connection, column, is_clamped=is_clamped)
+        moves = is_clamped and column.schema.name not in joins
+        checks += column_checks(connection, column, is_clamped=moves)
     table.notes += run_checks(connection, table.relation.name, checks)
 
 
