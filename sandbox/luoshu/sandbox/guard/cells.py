@@ -20,7 +20,7 @@ from luoshu.sandbox.guard import moments, plan
 from luoshu.sandbox.guard.folding import Constants
 from luoshu.sandbox.guard.monomials import all_of, monomial_sum
 from luoshu.sandbox.guard.plan import Expression
-from luoshu.sandbox.guard.polynomials import Branch, expand, is_not_null
+from luoshu.sandbox.guard.polynomials import Branch, expand, is_not_null, present
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.sets import branches_of, product
 from luoshu.sandbox.guard.sources import Atom, Relation, Role, Scope, aggregate_sql
@@ -221,7 +221,7 @@ class _CellQuery:
         if isinstance(argument, Atom):
             if argument.role is Role.UNIT:
                 return self._rows_of(where)
-            return self._rows_of((*where, is_not_null(argument)))
+            return self._rows_of((*where, *present([argument])))
         if not any(True for _ in plan.leaves_of(argument)):
             is_null = self._fold.value(argument).value is None
             return "CAST(0 AS BIGINT)" if is_null else self._rows_of(where)
@@ -229,7 +229,7 @@ class _CellQuery:
 
     def _counted(self, branches: Sequence[Branch], where: tuple[Expression, ...]) -> str:
         counts = [
-            self._rows_of((*where, *branch.conditions, *map(is_not_null, branch.atoms)))
+            self._rows_of((*where, *branch.conditions, *present(branch.atoms)))
             for branch in branches
         ]
         # A branch without rows is withheld like any other that is too small: NULL.
@@ -240,7 +240,7 @@ class _CellQuery:
     ) -> str:
         parts = []
         for branch in branches:
-            conditions = (*where, *branch.conditions, *map(is_not_null, branch.atoms))
+            conditions = (*where, *branch.conditions, *present(branch.atoms))
             for term in branch.terms:
                 number = self._place(term.factors, conditions, ComponentKind.SUM)
                 column = term.factors[0].column if len(term.factors) == 1 else None
@@ -295,7 +295,7 @@ class _CellQuery:
                     Refusal.FUNCTION, f"{shown(name)} takes columns declared `aggregate` alone."
                 )
             atoms.append(term.factors[0])
-        conditions = (*where, *map(is_not_null, dict.fromkeys(atoms)))
+        conditions = (*where, *present(list(dict.fromkeys(atoms))))
 
         def place(*factors: int) -> str:
             chosen = tuple(atoms[factor] for factor in factors)

@@ -65,6 +65,11 @@ def is_not_null(atom: Expression) -> Expression:
     return plan.Call("OPERATOR_IS_NOT_NULL", "OPERATOR_IS_NOT_NULL", (atom,), BOOLEAN)
 
 
+def present(atoms: Sequence[Atom]) -> list[Expression]:
+    """IS NOT NULL for each atom that may be NULL."""
+    return [is_not_null(atom) for atom in atoms if atom.column is None or atom.column.is_nullable]
+
+
 def expand(argument: Expression, fold: Fold) -> list[Branch]:
     """Expands an aggregate's argument.
 

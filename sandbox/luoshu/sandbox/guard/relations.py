@@ -24,7 +24,7 @@ from luoshu.sandbox.guard.folding import Constants
 from luoshu.sandbox.guard.monomials import all_of, monomial_sum, times
 from luoshu.sandbox.guard.plan import Expression, Operator
 from luoshu.sandbox.guard.plan_reader import ROW_ID
-from luoshu.sandbox.guard.polynomials import expand, is_not_null
+from luoshu.sandbox.guard.polynomials import expand, present
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.sources import (
     AggregateLeaf,
@@ -301,7 +301,7 @@ class Relations:
         # A sum is the sum of its monomials' sums, so that what adds it up sees monomials.
         total: Expression | None = None
         for branch in expand(arguments[0], self._fold.value):
-            conditions = [*branch.conditions, *map(is_not_null, branch.atoms)]
+            conditions = [*branch.conditions, *present(branch.atoms)]
             conditions += [where] if where is not None else []
             for term in branch.terms:
                 inner = monomial_sum(term.factors, all_of(conditions))
@@ -378,6 +378,7 @@ class Relations:
             )
         source = right.source
         assert isinstance(source, TableSource | Boundary)  # noqa: S101 - made so above
+        right = replace(right, columns=tuple(map(_maybe_missing, right.columns)))
         return Relation(
             LeftJoin(left.source, source, tuple(map(_compared, conditions))),
             (*_mapped(left, operator.left_map), *_mapped(right, operator.right_map)),
@@ -621,6 +622,13 @@ _PLAIN = {
     "COMPARE_DISTINCT_FROM": "COMPARE_NOTEQUAL",
 }
 _SETS = {"UNION": "UNION", "INTERSECT": "INTERSECT", "EXCEPT": "EXCEPT"}
+
+
+def _maybe_missing(column: Expression) -> Expression:
+    """A column of a row that may not be there: it can be NULL, whatever its table says."""
+    if isinstance(column, Atom) and column.column is not None:
+        return replace(column, column=replace(column.column, is_nullable=True))
+    return column
 
 
 def _same(operator: Operator, child: Found) -> Found:
