@@ -264,6 +264,7 @@ class SpaceSimulator(
         self.requests: dict[str, Envelope] = {}
         self.submitted: list[str] = []
         self.cancelled: list[str] = []
+        self.debits: int | None = None
         self.published: list[tuple[str, JsonObject]] = []
         self.result = encode({"sex": ["f", "m"], "n": [90, 138]})
         self.hold = threading.Event()
@@ -494,6 +495,7 @@ class SpaceSimulator(
             ],
             provider_credential=self.tampering.holder_credential(self.holder.envelope.to_bytes()),
             consumer_credential=self.analyst.envelope.to_bytes(),
+            debits=self.debits,
         )
 
     def WatchContract(self, request, context):

@@ -26,6 +26,7 @@ from luoshu.sandbox.isolation.port import IsolationConfig
 from luoshu.sandbox.prepare import prepare_product
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.product_file import load_product_file
+from luoshu.sandbox.release_floor import AGGREGATE
 from luoshu.sandbox.run import Outcome, ReleaseRules, Sandbox
 from luoshu.sandbox.wire import Value
 
@@ -66,7 +67,8 @@ def dry_run(
     Yields:
         For each statement `{"status", "code", "message", "columns", "rows"}`. Unless `as_analyst`
         there is `"withheld_groups"` too, and `"withheld_values"`, `"timings_ms"` and `"notes"`
-        where released, `"cause"` where failed. `columns` are `{"name", "type"}`, `rows` lists of
+        where released, `"cause"` where failed; under mode `dp` also `"privacy"`, what it costs
+        and how noisy it is. `columns` are `{"name", "type"}`, `rows` lists of
         JSON values (see `json_value`).
 
     Raises:
@@ -104,8 +106,9 @@ async def _run_one(
     sandbox: Sandbox, products: Sequence[PreparedProduct], sql: str, *, as_analyst: bool
 ) -> Answer:
     try:
-        async with sandbox.computation(products, ReleaseRules(), sql) as computation:
-            await computation.verify()
+        rules = ReleaseRules(mode=_mode(products))
+        async with sandbox.computation(products, rules, sql) as computation:
+            plan = await computation.verify()
             outcome = await computation.compute()
     except (GuardRefusalError, QueryError) as error:
         answer = _answer(DENIED, error.code, error.message)
@@ -121,7 +124,18 @@ async def _run_one(
             "timings_ms": {k: round(v * 1000, 1) for k, v in outcome.timings.items()},
             "notes": [note for product in products for note in product.notes],
         }
+    if plan.privacy is not None:
+        # What it would be debited: there is no budget here, and an analyst may know it as well.
+        answer["privacy"] = {
+            "cost": plan.privacy.cost.to_json(),
+            "noise": [noise.to_json() for noise in plan.privacy.noise],
+        }
     return answer
+
+
+def _mode(products: Sequence[PreparedProduct]) -> str:
+    """The products' mode; where they differ, the computation says so."""
+    return next((product.release.mode for product in products if product.domain), AGGREGATE)
 
 
 def _released(outcome: Outcome) -> Answer:

@@ -70,6 +70,16 @@ def test_negotiation(simulator, luoshu):
     assert (revoked["state"], revoked["reason"]) == ("REVOKED", "misuse")
 
 
+def test_holder_sees_the_debits(simulator, luoshu, contract):
+    shown = ("contract", "show", contract, "--json")
+    assert "debits" not in data(luoshu(*shown)), "the analyst's side isn't told"
+    simulator.debits = 3
+    assert data(luoshu(*shown))["debits"] == 3
+    simulator.debits = 0
+    assert data(luoshu(*shown))["debits"] == 0
+    assert "debits" in luoshu("contract", "show", contract).stdout
+
+
 def test_a_refused_request_exits_as_denied(simulator, luoshu):
     simulator.answer = lambda contract: contract.add(
         EventType.TERMINATE, ReasonBody("purpose not allowed"), simulator.holder
