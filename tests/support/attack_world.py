@@ -26,6 +26,7 @@ import duckdb
 from unwalled import unwalled_dry_runs
 
 from luoshu.sandbox.dry_run import Answer, dry_run
+from luoshu.sandbox.errors import SandboxFailureError
 from luoshu.sandbox.guard.refusals import Refusal
 
 MIN_UNITS = 10
@@ -192,7 +193,7 @@ def write_town(directory: Path, world: World = World.BASE, edits: Sequence[str] 
 
 
 class Holds(StrEnum):
-    """What must hold against an attack. A failure while running never does."""
+    """What must hold against an attack."""
 
     DENIED = "denied"
     """The guard refuses it, with a stable code."""
@@ -202,6 +203,9 @@ class Holds(StrEnum):
     """Like `SILENT`, and there is no value in it: no row, or NULL only."""
     EITHER = "either"
     """Refused, or answered the same whatever Alice's data is: which, is a matter of taste."""
+    CONSTANT = "constant"
+    """Like `EITHER`, and it may fail, if it does so whatever Alice's data is: what is computed
+    from released cells alone tells of nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +262,15 @@ def either(
     return [Attack(name, sql, tries, Holds.EITHER, others) for name, sql in sqls.items()]
 
 
+def constant(
+    tries: str,
+    sqls: Mapping[str, str],
+    others: tuple[World, ...] = (World.WITHOUT, World.CHANGED),
+) -> list[Attack]:
+    """Attacks of one intention on what is computed from released cells."""
+    return [Attack(name, sql, tries, Holds.CONSTANT, others) for name, sql in sqls.items()]
+
+
 def family(*groups: Iterable[Attack]) -> list[Attack]:
     """All attacks of a family; names are unique."""
     attacks = [attack for group in groups for attack in group]
@@ -281,7 +294,7 @@ class Answers:
         self._ask(
             (world, attack.sql)
             for attack in attacks
-            if self._told[World.BASE, attack.sql]["status"] == "released"
+            if self._told[World.BASE, attack.sql]["status"] != "denied"
             for world in attack.others
         )
 
@@ -313,9 +326,9 @@ class Answers:
     def check(self, attack: Attack) -> None:
         """Asserts that the attack gets what its `holds` says, and never a secret."""
         answer = self.of(attack)
-        assert_tells_nothing(answer)
+        assert_tells_nothing(answer, may_fail=attack.holds is Holds.CONSTANT)
         if answer["status"] == "denied":
-            assert attack.holds in {Holds.DENIED, Holds.EITHER}, answer
+            assert attack.holds in {Holds.DENIED, Holds.EITHER, Holds.CONSTANT}, answer
             return
         assert attack.holds is not Holds.DENIED, answer
         if attack.holds is Holds.NOTHING:
@@ -332,18 +345,22 @@ def as_bytes(answer: Answer) -> bytes:
     return json.dumps(answer, ensure_ascii=False, sort_keys=True).encode()
 
 
-def assert_tells_nothing(answer: Answer) -> None:
+def assert_tells_nothing(answer: Answer, *, may_fail: bool = False) -> None:
     """Asserts that an answer has the analyst's shape, a known outcome and no secret in it."""
     assert set(answer) == {"status", "code", "message", "columns", "rows"}
-    assert answer["status"] in {"released", "denied"}, answer
-    assert answer["code"] in (STABLE_CODES if answer["status"] == "denied" else {"RELEASED"})
+    codes: dict[object, frozenset[str]] = {
+        "released": frozenset({"RELEASED"}),
+        "denied": STABLE_CODES,
+        "failed": frozenset({SandboxFailureError.code} if may_fail else ()),
+    }
+    assert answer["code"] in codes[answer["status"]], answer
     text = as_bytes(answer).decode()
     # An income that a double printed, or digits without their point, would be seen too.
     plain = text.replace(".", "").replace(",", "").lower()
     for secret in SECRETS:
         assert secret.lower() not in text.lower(), text
         assert secret.replace(".", "").lower() not in plain, text
-    if answer["status"] == "denied":
+    if answer["status"] != "released":
         assert answer["rows"] == answer["columns"] == []
         assert "candidate" not in str(answer["message"]).lower()
 

@@ -15,7 +15,6 @@ from decimal import Decimal
 from luoshu.sandbox.arrays import np
 from luoshu.sandbox.release.blocks import Block, is_known, new_block, without
 from luoshu.sandbox.release.differencing import Differencing, Verdict
-from luoshu.sandbox.release.fingerprints import unit_weights
 from luoshu.sandbox.release.results import CellQueryResult
 from luoshu.sandbox.release.thresholds import (
     Judged,
@@ -182,7 +181,7 @@ def release(
     additions = [
         block
         for block in (
-            without(block, judged[n].allowed, unit_weights(block.unit, secret))
+            without(block, judged[n].allowed, secret)
             for n, block in zip(protected, blocks, strict=True)
         )
         if block is not None and not is_known(block, history)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Places: TypeAlias = NDArray[np.int64]
 
+_FEW_EMPTY = 16
+
 Monomial: TypeAlias = "tuple[str, ...]"
 
 
@@ -161,8 +163,9 @@ def build(
     counts = np.zeros((len(prints), cells), np.int64)
     hashes = np.zeros((len(prints), cells), np.uint64)
     for number, line in enumerate(prints):
-        counts[number] = by_cell(np.add, np.not_equal(line, 0), starts, np.int64)
-        hashes[number] = by_cell(np.add, line * weights, starts, np.uint64)
+        if line.any():
+            counts[number] = by_cell(np.add, np.not_equal(line, 0), starts, np.int64)
+            hashes[number] = by_cell(np.add, line * weights, starts, np.uint64)
     return Block(
         tuple(monomials),
         starts,
@@ -178,13 +181,13 @@ def build(
     )
 
 
-def without(block: Block, allowed: NDArray[np.bool_], weights: Prints) -> Block | None:
+def without(block: Block, allowed: NDArray[np.bool_], secret: bytes) -> Block | None:
     """The block of those items only, without the rows of which nothing is left.
 
     Args:
         block: A new block.
         allowed: By component and cell, what comes out.
-        weights: Of the block's rows; see `fingerprints.unit_weights`.
+        secret: Of the privacy domain.
 
     Returns:
         None if nothing is left.
@@ -193,6 +196,10 @@ def without(block: Block, allowed: NDArray[np.bool_], weights: Prints) -> Block 
     if not kept:
         return None
     lengths = block.starts[1:] - block.starts[:-1]
+    empty = int(lengths[~allowed.any(axis=0)].sum())
+    changed = len(kept) < len(block.monomials) or ((block.counts > 0) & ~allowed).any()
+    if not changed and empty * _FEW_EMPTY <= len(block.unit):
+        return block  # rows of nothing are harmless
     prints = block.prints[kept] * np.repeat(allowed[kept], lengths, axis=1)
     present = np.not_equal(prints, 0).any(axis=0)
     cells = allowed.any(axis=0)
@@ -203,7 +210,7 @@ def without(block: Block, allowed: NDArray[np.bool_], weights: Prints) -> Block 
         starts,
         block.unit[present],
         prints[:, present],
-        weights[present],
+        unit_weights(block.unit[present], secret),
         query=block.query,
         data=block.data,
     )

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from luoshu.sandbox.arrays import np
-from luoshu.sandbox.release.blocks import Block, Monomial, spans
+from luoshu.sandbox.release.blocks import Block, spans
 from luoshu.sandbox.release.unions import Entries, descend, subset_sums, wrong_units
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     Flags = NDArray[np.bool_]
 
 _SAMPLE = 64
+_RUN = 8
 _FEW_ITEMS = 10
 _MOST_SUMS = 1 << 20
 _TARGETS_AT_ONCE = 4096
@@ -79,32 +80,27 @@ class Hits:
 
 
 class Comparison:
-    """Targets of one block against the items of one monomial of another, or of the same block."""
+    """Targets of one block against the items of another, or of the same block."""
 
     def __init__(
-        self,
-        targets: Block,
-        items: Places,
-        source: Block,
-        *,
-        alive: Flags,
-        monomial: Monomial,
-        k: int,
+        self, targets: Block, items: Places, source: Block, *, alive: Flags, k: int
     ) -> None:
         """Prepares it.
 
         Args:
             targets: Where the targets are.
-            items: Their numbers; each has units.
+            items: Their numbers; each has units. Those whose monomial the source doesn't have are
+                left out.
             source: What to compare with; may be the same block.
             alive: By component and cell of the source, which items count.
-            monomial: Of targets and items.
             k: Fewest units that may differ.
         """
-        self._targets, self._items, self._source, self._k = targets, items, source, k
+        self._targets, self._source, self._k = targets, source, k
         self._same = targets is source
         self._alive = alive & (source.counts > 0)
-        self._columns = [n for n, name in enumerate(source.monomials) if name == monomial]
+        self._siblings = _siblings(targets, source)
+        items = items[self._siblings[items // targets.cells, :1].ravel() >= 0]
+        self._items, self._component = items, items // targets.cells
         self._sizes = targets.counts.reshape(-1)[items]
         self._counts = source.counts.reshape(-1)
 
@@ -118,7 +114,7 @@ class Comparison:
         for first in range(0, len(self._items), _TARGETS_AT_ONCE):
             chunk = np.arange(first, min(first + _TARGETS_AT_ONCE, len(self._items)))
             sample = self._sample(chunk)
-            hits = self._hits(sample)
+            hits = self._hits(chunk, sample)
             if pairs:
                 self._pairs(chunk, sample, hits, found)
             self._unions(chunk, sample, hits, found)
@@ -127,17 +123,15 @@ class Comparison:
     # --- samples ---------------------------------------------------------------------------
 
     def _sample(self, chunk: Places) -> Sample:
-        """Evenly spaced rows of each target; all of a small one."""
+        """Rows from all over each target, some next to each other; all rows of a small one."""
         block, most = self._targets, max(_SAMPLE, 4 * self._k)
         component, cell = np.divmod(self._items[chunk], block.cells)
         starts = block.starts[cell]
         lengths = block.starts[cell + 1] - starts
-        # Rows without the component are no use: where they are many, look at more rows.
-        sparse = self._sizes[chunk] * 2 < lengths
-        taken = np.where(sparse, 0, np.minimum(lengths, most))
+        # Rows without the component are no use: where they are many, look at the others only.
+        taken = np.where(self._sizes[chunk] * 2 < lengths, 0, np.minimum(lengths, most))
         target = np.repeat(np.arange(len(chunk)), taken)
-        steps = spans(np.zeros(len(chunk), np.int64), taken)
-        rows = starts[target] + steps * lengths[target] // np.maximum(taken[target], 1)
+        rows = starts[target] + _spread(spans(np.zeros_like(taken), taken), lengths[target], most)
         wanted = block.prints[component[target], rows]
         present = wanted != 0
         target, unit, wanted = target[present], block.unit[rows[present]], wanted[present]
@@ -149,25 +143,26 @@ class Comparison:
             parts = [(target[keep], unit[keep], wanted[keep])]
             for index in np.flatnonzero(short):
                 units, prints = block.item(int(self._items[chunk[index]]))
-                some = np.arange(min(len(units), most)) * len(units) // min(len(units), most)
-                parts.append((np.full(len(some), index), units[some], prints[some]))
+                size = min(len(units), most)
+                some = _spread(np.arange(size), np.full(size, len(units)), most)
+                parts.append((np.full(size, index), units[some], prints[some]))
             target, unit, wanted = (np.concatenate(part) for part in zip(*parts, strict=True))
             order = np.argsort(target, kind="stable")
             target, unit, wanted = target[order], unit[order], wanted[order]
         return Sample(target, unit, wanted, np.bincount(target, minlength=len(chunk)))
 
-    def _hits(self, sample: Sample) -> Hits:
+    def _hits(self, chunk: Places, sample: Sample) -> Hits:
         place, rows = self._source.rows_of(sample.unit)
         cell = self._source.cell_of(rows)
+        siblings = self._siblings[self._component[chunk]][sample.target[place]]
         parts = []
-        for column in self._columns:
+        for column in siblings.T:
             prints = self._source.prints[column, rows]
-            present = (prints != 0) & self._alive[column, cell]
-            parts.append(
-                (place[present], column * self._source.cells + cell[present], prints[present])
-            )
+            present = (column >= 0) & (prints != 0) & self._alive[column, cell]
+            item = column[present] * self._source.cells + cell[present]
+            parts.append((place[present], item, prints[present]))
         place, item, prints = (np.concatenate(part) for part in zip(*parts, strict=True))
-        if len(self._columns) > 1:
+        if len(parts) > 1:
             order = np.argsort(place, kind="stable")
             place, item, prints = place[order], item[order], prints[order]
         return Hits(place, item, prints)
@@ -195,64 +190,63 @@ class Comparison:
     # --- unions ----------------------------------------------------------------------------
 
     def _unions(self, chunk: Places, sample: Sample, hits: Hits, found: list[Conflict]) -> None:
-        if not len(chunk):
-            return
-        # An item of which k units lie outside the target is in no union: too large a one is out.
-        largest = int(self._sizes[chunk].max()) + self._k
-        rows = self._alive[self._columns] & (self._source.counts[self._columns] < largest)
-        items = np.flatnonzero(_spread(rows, self._columns, len(self._source.counts)))
         if self._same:
             own = hits.item == self._items[chunk[sample.target[hits.place]]]
             hits = hits.only(~own)
-        if len(items) <= _FEW_ITEMS:
-            if len(items) > 1:
-                places = np.full(len(self._counts), -1, np.int64)
-                places[items] = np.arange(len(items))
-                column = places[hits.item]
-                kept = hits.only(column >= 0)
-                self._try_all(
-                    chunk,
-                    sample,
-                    kept,
-                    column=column[column >= 0],
-                    items=np.tile(items, (len(chunk), 1)),
-                    found=found,
-                )
+        candidates = self._candidates(chunk)
+        width = (candidates >= 0).sum(axis=1)
+        few = np.flatnonzero((width > 1) & (width <= _FEW_ITEMS))
+        if len(few):
+            self._try_all(chunk[few], *_narrowed(sample, hits, few), candidates[few], found)
+        many = np.flatnonzero(width > _FEW_ITEMS)
+        if not len(many):
             return
-        if self._same:
-            # Cells of one result have no row in common: only components of a cell can add up.
-            cell = self._items[chunk] % self._source.cells
-            beside = hits.only(hits.item % self._source.cells == cell[sample.target[hits.place]])
-            if len(self._columns) <= _FEW_ITEMS:
-                steps = np.array(self._columns) * self._source.cells
-                places = np.zeros(len(self._source.monomials), np.int64)
-                places[self._columns] = np.arange(len(self._columns))
-                column = places[beside.item // self._source.cells]
-                if len(steps) > 1:
-                    self._try_all(
-                        *(chunk, sample, beside),
-                        column=column,
-                        items=cell[:, None] + steps,
-                        found=found,
-                    )
-                return
-            hits = beside
-        self._search(chunk, sample, hits, found)
+        sample, hits = _narrowed(sample, hits, many)
+        chunk = chunk[many]
+        if not self._same:
+            self._search(chunk, sample, hits, found)
+            return
+        # Cells of one result have no row in common: only components of one cell can add up.
+        cell = self._items[chunk] % self._source.cells
+        hits = hits.only(hits.item % self._source.cells == cell[sample.target[hits.place]])
+        siblings = self._siblings[self._component[chunk]]
+        beside = np.where(siblings >= 0, siblings * self._source.cells + cell[:, None], -1)
+        if 1 < beside.shape[1] <= _FEW_ITEMS:
+            self._try_all(chunk, sample, hits, beside, found)
+        elif beside.shape[1] > 1:
+            self._search(chunk, sample, hits, found)
+
+    def _candidates(self, chunk: Places) -> Places:
+        """For each target the items that can be in a union, padded with -1.
+
+        An item of which k units lie outside the target is in none, so neither is one that is
+        larger by so many; looked at for all targets of a monomial together. Where there are too
+        many, there is one more than `_FEW_ITEMS` of them.
+        """
+        component = self._component[chunk]
+        rows = np.full((len(chunk), _FEW_ITEMS + 1), -1, np.int64)
+        most = 0
+        for number in np.unique(component):
+            of_it = component == number
+            columns = self._siblings[number]
+            columns = columns[columns >= 0]
+            largest = int(self._sizes[chunk[of_it]].max()) + self._k
+            flags = self._alive[columns] & (self._source.counts[columns] < largest)
+            place, cell = np.nonzero(flags)
+            items = (columns[place] * self._source.cells + cell)[: _FEW_ITEMS + 1]
+            rows[of_it, : len(items)] = items
+            most = max(most, len(items))
+        return rows[:, :most]
 
     def _try_all(
-        self,
-        chunk: Places,
-        sample: Sample,
-        hits: Hits,
-        *,
-        column: Places,
-        items: Places,
-        found: list[Conflict],
+        self, chunk: Places, sample: Sample, hits: Hits, items: Places, found: list[Conflict]
     ) -> None:
         """Tries all subsets of at most ten items on the sample, then exactly."""
         width = items.shape[1]
         table = np.zeros((len(sample.unit), width), np.uint64)
-        table[hits.place, column] = hits.prints
+        where = hits.item[:, None] == items[sample.target[hits.place]]
+        entry, column = np.nonzero(where)
+        table[hits.place[entry], column] = hits.prints[entry]
         step = max(1, _MOST_SUMS >> width)
         wrong = np.zeros((len(chunk), 1 << width), np.int64)
         for first in range(0, len(table), step):
@@ -261,8 +255,10 @@ class Comparison:
             target = sample.target[rows]
             firsts = np.flatnonzero(np.diff(target, prepend=-1))
             wrong[target[firsts]] += np.add.reduceat(misses, firsts, axis=0, dtype=np.int64)
+        masks = np.arange(1 << width)
         several = np.array([mask.bit_count() > 1 for mask in range(1 << width)])
-        near = (wrong < self._k) & several
+        unused = ((items < 0) << np.arange(width)).sum(axis=1)
+        near = (wrong < self._k) & several & (masks & unused[:, None] == 0)
         for index in np.flatnonzero(near.any(axis=1)):
             number = int(self._items[chunk[index]])
             self._count_out(number, items[index], np.flatnonzero(near[index]).tolist(), found)
@@ -275,7 +271,7 @@ class Comparison:
         outside = 0
         for bit, item in enumerate(items.tolist()):
             component, cell = divmod(item, self._source.cells)
-            if (self._same and item == number) or not self._alive[component, cell]:
+            if item < 0 or (self._same and item == number) or not self._alive[component, cell]:
                 outside |= 1 << bit
                 continue
             parts[bit] = self._source.item(item)
@@ -302,21 +298,22 @@ class Comparison:
         hopeful = np.flatnonzero(lost < self._k)
         if not len(hopeful):
             return
-        entries = _entries(*_narrowed(sample, hits, hopeful, len(chunk)), len(hopeful))
+        entries = _entries(*_narrowed(sample, hits, hopeful), len(hopeful))
         near = np.zeros(len(hopeful), np.bool_)
         for start in (True, False):
             fewest, _ = descend(entries, start, self._k)
             near |= fewest < self._k
         for index in hopeful[near]:
             number = int(self._items[chunk[index]])
-            for sources, few in self._nearest(number):
+            for sources, few in self._nearest(number, chunk[index : index + 1]):
                 if 0 < few < self._k and len(sources) > 1:
                     found.append(Conflict(number, sources))
 
-    def _nearest(self, number: int) -> Iterator[tuple[tuple[int, ...], int]]:
+    def _nearest(self, number: int, only: Places) -> Iterator[tuple[tuple[int, ...], int]]:
         """The unions of source items that come nearest to a target, and how near."""
         units, prints = self._targets.item(number)
-        hits = self._hits(Sample(np.zeros(len(units), np.int64), units, prints, self._sizes[:1]))
+        sample = Sample(np.zeros(len(units), np.int64), units, prints, self._sizes[only])
+        hits = self._hits(only, sample)
         within = np.bincount(hits.item, minlength=len(self._counts))
         inside = (within > 0) & (self._counts - within < self._k)
         if self._same:
@@ -346,9 +343,11 @@ class Comparison:
             yield tuple(int(item) for item in items[chosen]), int(fewest[0])
 
 
-def _narrowed(sample: Sample, hits: Hits, kept: Places, targets: int) -> tuple[Sample, Hits]:
+def _narrowed(sample: Sample, hits: Hits, kept: Places) -> tuple[Sample, Hits]:
     """The sample and hits of some targets, numbered anew."""
-    names = np.full(targets, -1, np.int64)
+    if len(kept) == len(sample.sizes):
+        return sample, hits
+    names = np.full(len(sample.sizes), -1, np.int64)
     names[kept] = np.arange(len(kept))
     target = names[sample.target]
     stays = target >= 0
@@ -375,11 +374,21 @@ def _entries(sample: Sample, hits: Hits, targets: int) -> Entries:
     )
 
 
-def _spread(rows: Flags, columns: Sequence[int], components: int) -> Flags:
-    """Flags of some components as flags of all items."""
-    flags = np.zeros((components, rows.shape[1]), np.bool_)
-    flags[columns] = rows
-    return flags.reshape(-1)
+def _siblings(targets: Block, source: Block) -> Places:
+    """For each target component the source's components of its monomial, padded with -1."""
+    rows = [
+        [n for n, name in enumerate(source.monomials) if name == monomial]
+        for monomial in targets.monomials
+    ]
+    width = max(1, *(len(row) for row in rows)) if rows else 1
+    return np.array([row + [-1] * (width - len(row)) for row in rows], np.int64).reshape(-1, width)
+
+
+def _spread(steps: Places, lengths: Places, most: int) -> Places:
+    """Places of some rows out of `lengths`: runs of a few, which lie on one page of a file."""
+    runs = -(-most // _RUN)
+    jump = np.maximum(lengths // runs, _RUN)
+    return np.where(lengths <= most, steps, steps // _RUN * jump + steps % _RUN)
 
 
 def absent(units: NDArray[np.int32], others: NDArray[np.int32]) -> int:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from luoshu.sandbox.arrays import np
 from luoshu.sandbox.release.blocks import Block, Monomial, codes
-from luoshu.sandbox.release.comparing import Comparison, Conflict
+from luoshu.sandbox.release.comparing import Comparison
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from luoshu.sandbox.release.blocks import Places
 
     Flags: TypeAlias = NDArray[np.bool_]
+
+_NONE = np.zeros(0, np.uint64)
 
 Item: TypeAlias = "tuple[int, int]"
 """Number of the cell query, number of the item in its block."""
@@ -77,34 +79,23 @@ class Differencing:
     def compare_within(self) -> None:
         """Withholds what is in conflict with other new items."""
         numbers = range(len(self._blocks))
-        pending = [
-            (number, other, monomial)
-            for number in numbers
-            for other in numbers
-            for monomial in _shared(self._blocks[number], self._blocks[other])
-        ]
+        pending = [(number, other) for number in numbers for other in numbers]
         while pending:
             sets, again = [], []
-            for number, other, monomial in pending:
-                conflicts = self._among(number, other, monomial)
+            for number, other in pending:
+                targets = self._blocks[number]
+                conflicts = Comparison(
+                    *(targets, _items(targets, self._allowed[number]), self._blocks[other]),
+                    alive=self._allowed[other],
+                    k=self._k,
+                ).run()
                 sets += [
                     {(number, one.target), *((other, item) for item in one.sources)}
                     for one in conflicts
                 ]
                 if conflicts:
-                    again.append((number, other, monomial))
+                    again.append((number, other))
             pending = again if self._withhold_last(sets) else []
-
-    def _among(self, number: int, other: int, monomial: Monomial) -> list[Conflict]:
-        targets = self._blocks[number]
-        items = _items(targets, self._allowed[number], monomial)
-        comparison = Comparison(
-            *(targets, items, self._blocks[other]),
-            alive=self._allowed[other],
-            monomial=monomial,
-            k=self._k,
-        )
-        return comparison.run()
 
     def _withhold_last(self, sets: Sequence[set[Item]]) -> bool:
         """Withholds the last item of each set that is still all there; whether there was one."""
@@ -137,10 +128,11 @@ class Differencing:
 
     def _known(self, earlier: Sequence[Block]) -> list[Flags]:
         """Which new items equal an earlier one, by component and cell."""
+        before = _all_codes(earlier)
         return [
             np.stack(
                 [
-                    np.isin(codes(block, n), _all_codes(earlier, monomial))
+                    np.isin(codes(block, n), before.get(monomial, _NONE))
                     for n, monomial in enumerate(block.monomials)
                 ]
             )
@@ -150,56 +142,49 @@ class Differencing:
     def _compare_new(self, earlier: Sequence[Block], known: list[Flags]) -> None:
         """New items with earlier ones and unions of them."""
         for number, targets in enumerate(self._blocks):
+            items = _items(targets, self._allowed[number] & ~known[number])
+            if not len(items):
+                continue
             against: dict[int, list[Block]] = {}
             for source in earlier:
-                alive = source.counts > 0
-                for monomial in _shared(targets, source):
-                    items = _items(targets, self._allowed[number] & ~known[number], monomial)
-                    if not len(items):
-                        continue
-                    found = Comparison(
-                        targets, items, source, alive=alive, monomial=monomial, k=self._k
-                    ).run()
-                    for conflict in found:
-                        against.setdefault(conflict.target, []).append(source)
+                everything = np.ones(source.counts.shape, np.bool_)
+                for conflict in Comparison(
+                    targets, items, source, alive=everything, k=self._k
+                ).run():
+                    against.setdefault(conflict.target, []).append(source)
             for item, sources in against.items():
                 self._withhold((number, item), sources)
 
     def _compare_earlier(self, earlier: Sequence[Block], known: list[Flags]) -> None:
         """Earlier items with unions of new ones."""
         for number, source in enumerate(self._blocks):
+            alive = self._allowed[number] & (source.counts > 0)
+            # What equals a new item was compared as that one, and new items alone tell nothing new.
+            if not (alive & ~known[number]).any():
+                continue
+            new = _all_codes([source], alive)
             for targets in earlier:
-                for monomial in _shared(targets, source):
-                    alive = self._allowed[number]
-                    found = np.concatenate(
-                        [
-                            codes(source, n)[alive[n]]
-                            for n, name in enumerate(source.monomials)
-                            if name == monomial
-                        ]
-                    )
-                    items = _items(targets, targets.counts > 0, monomial)
-                    components, cells = np.divmod(items, targets.cells)
-                    equal = np.zeros(len(items), np.bool_)
-                    for component in np.unique(components):
-                        of_it = components == component
-                        equal[of_it] = np.isin(codes(targets, component)[cells[of_it]], found)
-                    self._compare_unions(targets, items[~equal], number, monomial, known[number])
+                items = _items(targets, np.ones(targets.counts.shape, np.bool_))
+                equal = np.concatenate(
+                    [
+                        np.isin(codes(targets, n), new.get(monomial, _NONE))
+                        for n, monomial in enumerate(targets.monomials)
+                    ]
+                )
+                self._compare_unions(targets, items[~equal[items]], number, known[number])
 
-    def _compare_unions(
-        self, targets: Block, items: Places, number: int, monomial: Monomial, known: Flags
-    ) -> None:
+    def _compare_unions(self, targets: Block, items: Places, number: int, known: Flags) -> None:
         source = self._blocks[number]
         while len(items):
-            found = Comparison(
-                targets, items, source, alive=self._allowed[number], monomial=monomial, k=self._k
-            ).run(pairs=False)
             again = set()
-            for conflict in found:
+            for conflict in Comparison(
+                targets, items, source, alive=self._allowed[number], k=self._k
+            ).run(pairs=False):
                 new = [item for item in conflict.sources if not known.reshape(-1)[item]]
                 alive = self._allowed[number].reshape(-1)
                 if new and alive[list(conflict.sources)].all():
-                    self._withhold(max(((number, item) for item in new), key=self._rank), [targets])
+                    last = max(((number, item) for item in new), key=self._rank)
+                    self._withhold(last, [targets])
                     again.add(conflict.target)
             items = np.array(sorted(again), np.int64)
 
@@ -213,24 +198,20 @@ class Differencing:
             self.verdict.counted.add((number, place % block.cells))
 
 
-def _shared(first: Block, second: Block) -> list[Monomial]:
-    return sorted(set(first.monomials) & set(second.monomials))
+def _items(block: Block, alive: Flags) -> Places:
+    """Numbers of the items that count and have units."""
+    return np.flatnonzero(alive & (block.counts > 0))
 
 
-def _items(block: Block, alive: Flags, monomial: Monomial) -> Places:
-    """Numbers of the items of a monomial that count and have units."""
-    flags = alive & (block.counts > 0)
-    for number, name in enumerate(block.monomials):
-        if name != monomial:
-            flags[number] = False
-    return np.flatnonzero(flags)
-
-
-def _all_codes(blocks: Sequence[Block], monomial: Monomial) -> NDArray[np.uint64]:
-    found = [
-        codes(block, number)[block.counts[number] > 0]
-        for block in blocks
-        for number, name in enumerate(block.monomials)
-        if name == monomial
-    ]
-    return np.concatenate(found) if found else np.zeros(0, np.uint64)
+def _all_codes(
+    blocks: Sequence[Block], alive: Flags | None = None
+) -> dict[Monomial, NDArray[np.uint64]]:
+    """What tells items apart, by monomial."""
+    found: dict[Monomial, list[NDArray[np.uint64]]] = {}
+    for block in blocks:
+        for number, monomial in enumerate(block.monomials):
+            some = block.counts[number] > 0
+            if alive is not None:
+                some = some & alive[number]
+            found.setdefault(monomial, []).append(codes(block, number)[some])
+    return {monomial: np.concatenate(parts) for monomial, parts in found.items()}
