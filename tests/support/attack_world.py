@@ -3,7 +3,8 @@
 Each data set exists three times: as it is, `WITHOUT` the target, and with the
 target's values `CHANGED`. What an analyst is answered about fewer than
 `MIN_UNITS` people must be the same in all three, byte by byte. Statements run
-through the dry run as an analyst's do: preparation, guard, isolation, release.
+through the dry run as an analyst's do: preparation, guard, release. The workers are threads here,
+because there are hundreds of attacks; `test_guard_behind_the_wall` shows that this changes nothing.
 
 Alice, the target, is person 7: alone in the district `lone`, alone 127 years old, alone joined
 on 1999-12-31. Her income and her illness are what attacks are after. Three people live in the
@@ -22,6 +23,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import duckdb
+from unwalled import unwalled_dry_runs
 
 from luoshu.sandbox.dry_run import Answer, dry_run
 from luoshu.sandbox.guard.refusals import Refusal
@@ -298,7 +300,8 @@ class Answers:
         told = {}
         for world in dict.fromkeys(world for world, _ in todo):
             sqls = [sql for of, sql in todo if of is world]
-            answers = dry_run(self._products[world], sqls, as_analyst=True)
+            with unwalled_dry_runs():
+                answers = list(dry_run(self._products[world], sqls, as_analyst=True))
             told |= {(world, sql): answer for sql, answer in zip(sqls, answers, strict=True)}
         return told
 
@@ -365,8 +368,8 @@ class Differencing:
     Attributes:
         name: Of the case.
         tries: What it is after, in one line.
-        sqls: With `{c}` for the cohort, `{mail}` for the target's address and `{serial}` for the
-            serial number of the target's first visit.
+        sqls: With `{c}` for the cohort, `{mail}` for the target's address, `{serial}` for the
+            serial number of the target's first visit, and `{rest}` for what the others earn.
         truth: What the attacker wants to know, from the target's number.
         recover: From the rows of each answer (none where denied): what it could be.
         answered: Whether the first statement must be answered with a value: else the attack
@@ -387,7 +390,12 @@ class Differencing:
         """The statements, for one cohort."""
         target = cohort * COHORT
         return [
-            sql.format(c=f"c{cohort}", mail=f"user{target}@mail.example", serial=f"V{4 * target}")
+            sql.format(
+                c=f"c{cohort}",
+                mail=f"user{target}@mail.example",
+                serial=f"V{4 * target}",
+                rest=sum(20000.25 + n * 7919 % 50000 for n in range(target + 1, target + COHORT)),
+            )
             for sql in self.sqls
         ]
 

@@ -33,6 +33,7 @@ _DATE_PARTS = frozenset(
         "millennium",
     ]
 )
+_MAX_POSITION = 10**6
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _DIGITS = {"TINYINT": 3, "SMALLINT": 5, "INTEGER": 10, "BIGINT": 19, "HUGEINT": 39}
 
@@ -142,6 +143,17 @@ def _column(column: Column, scans: dict[int, int], fresh: Iterator[int]) -> Colu
     found = renumbered(column, scans, fresh)
     assert isinstance(found, Column)  # noqa: S101 - a leaf stays what it is
     return found
+
+
+def maybe_missing(expression: Expression) -> Expression:
+    """A value of a row that may not be there: it can be NULL, whatever its table says."""
+
+    def leaf(found: plan.Reference | plan.Leaf) -> Expression:
+        if isinstance(found, Column):
+            return replace(found, column=replace(found.column, is_nullable=True))
+        return found
+
+    return plan.rebuild(expression, leaf)
 
 
 def conjuncts(condition: Expression) -> list[Expression]:
@@ -267,7 +279,15 @@ def _is_total_function(call: plan.Call) -> bool:
     if name in {"date_trunc", "date_part"}:
         part = constant_value(children[0]) if len(children) == 2 else None
         return part in _DATE_PARTS
-    return all(is_constant(child) for child in children[1:])
+    # A position or length out of DuckDB's range would raise, but only where there is a row.
+    return all(is_constant(child) and _is_small(child) for child in children[1:])
+
+
+def _is_small(constant: Expression) -> bool:
+    value = constant_value(constant)
+    if constant.type.name not in _INTEGERS or value is None:
+        return True
+    return abs(int(value)) <= _MAX_POSITION
 
 
 def check_condition(expression: Expression) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from luoshu.sandbox.engine import Connection, identifier, names
 from luoshu.sandbox.schema import MAX_COLUMNS, Use
@@ -194,6 +194,19 @@ def write_table(connection: Connection, table: Table, others: dict[str, Table]) 
     connection.execute("DROP TABLE IF EXISTS temp.main.reached")
     table.rows = _count(connection, f"SELECT count(*) FROM {table.target}")  # noqa: S608 - quoted
     _check_reached(connection, table, others)
+    _find_complete(connection, table)
+
+
+def _find_complete(connection: Connection, table: Table) -> None:
+    """Notes which columns have a value in every row: those need no check for NULL later."""
+    if not table.columns:
+        return
+    counts = ", ".join(f"count({column.source})" for column in table.columns)
+    row = connection.execute(f"SELECT {counts} FROM {table.target}").fetchone() or ()  # noqa: S608
+    table.columns = [
+        replace(column, schema=replace(column.schema, is_nullable=count < table.rows))
+        for column, count in zip(table.columns, row, strict=True)
+    ]
 
 
 def _reach(connection: Connection, target: Table, key: list[str]) -> None:
