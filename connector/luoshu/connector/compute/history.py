@@ -40,7 +40,14 @@ from luoshu.connector.observability import get_logger
 from luoshu.contracts.release_terms import ReleaseScope
 from luoshu.sandbox.history_port import HistoryUnavailableError, copy_durably
 
-__all__ = ["MAX_DELTA_BYTES", "Audience", "KeptFile", "ReleaseHistory", "ScopedHistory"]
+__all__ = [
+    "MAX_DELTA_BYTES",
+    "Audience",
+    "KeptFile",
+    "ReleaseHistory",
+    "ScopedHistory",
+    "domain_directory",
+]
 
 MAX_DELTA_BYTES: Final = 4 << 30
 """Largest delta that is taken from a release worker."""
@@ -100,6 +107,12 @@ class DomainFiles:
     unjournaled: tuple[KeptFile, ...] = ()
 
 
+def domain_directory(root: Path, domain: str) -> Path:
+    """Where a domain's files lie; named so that people find it, and no name leads elsewhere."""
+    slug = re.sub(r"[^a-z0-9_]+", "-", domain.lower())[:40].strip("-") or "domain"
+    return root / f"{slug}.{_tag(domain)}"
+
+
 class ReleaseHistory:
     """All histories of a node. One instance a node; used from one event loop."""
 
@@ -150,8 +163,7 @@ class ReleaseHistory:
 
     def path(self, domain: str) -> Path:
         """The domain's directory."""
-        slug = re.sub(r"[^a-z0-9_]+", "-", domain.lower())[:40].strip("-") or "domain"
-        return self._root / f"{slug}.{_tag(domain)}"
+        return domain_directory(self._root, domain)
 
     def lock(self, domain: str) -> asyncio.Lock:
         """Held from reading a domain's history until the delta is durable; first come first."""

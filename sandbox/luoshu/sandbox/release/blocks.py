@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from luoshu.sandbox.arrays import np
-from luoshu.sandbox.contributions import Contributed
 from luoshu.sandbox.release.fingerprints import component_key, fingerprints, unit_weights
-from luoshu.sandbox.release.results import CellQueryResult, by_cell, is_nonzero
-from luoshu.sandbox.schema import ComponentKind
+from luoshu.sandbox.release.results import CellQueryResult, by_cell, counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -126,10 +124,8 @@ def new_block(
     for number, (component, value) in enumerate(zip(components, found.values, strict=True)):
         if not allowed[number].any():
             continue
-        one_each = component.kind is ComponentKind.UNITS
-        counted = Contributed(is_nonzero(value).astype(np.int64)) if one_each else value
         key = component_key(secret, component.monomial, component.scale)
-        prints[number] = fingerprints(counted, key)
+        prints[number] = fingerprints(counted(component, value), key)
         if not allowed[number].all():
             prints[number] *= np.repeat(allowed[number], lengths)
     return build(
@@ -211,3 +207,31 @@ def without(block: Block, allowed: NDArray[np.bool_], weights: Prints) -> Block 
         query=block.query,
         data=block.data,
     )
+
+
+def is_known(block: Block, history: Sequence[Block]) -> bool:
+    """Whether one earlier result has every item of a block: then it has nothing to add."""
+    for earlier in history:
+        numbers = [
+            [n for n, name in enumerate(earlier.monomials) if name == monomial]
+            for monomial in block.monomials
+        ]
+        if all(
+            np.isin(
+                codes(block, n)[block.counts[n] > 0],
+                np.concatenate([codes(earlier, m) for m in same]),
+            ).all()
+            if same
+            else False
+            for n, same in enumerate(numbers)
+        ):
+            return True
+    return False
+
+
+def codes(block: Block, component: int) -> Prints:
+    """What tells a component's items apart, by cell: hash and number of units."""
+    counts = block.counts[component].astype(np.uint64)
+    result: Prints = counts * np.uint64(0x9E3779B97F4A7C15)
+    result ^= block.hashes[component]
+    return result

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from luoshu.sandbox import contributions, wire
 from luoshu.sandbox.release import aggregate
+from luoshu.sandbox.release.history import read_entry, write_entry
 from luoshu.sandbox.release.results import CellQueryResult
 from luoshu.sandbox.schema import CellSchema, SchemaError, checked_count, exact_fields
 from luoshu.sandbox.worker.stage import MAX_CELLS, Channel, Message, run
@@ -70,15 +71,23 @@ class Release:
     def aggregate(self) -> Message:
         """Releases by the rules of mode `aggregate`."""
         rules = aggregate.AggregateRules.from_json(self.rules)
-        released = aggregate.release(self.results, rules, self._secret)
+        earlier = [block for name in self._names for block in read_entry(self._history / name)]
+        released = aggregate.release(
+            self.results, rules, self._secret, history=earlier, data=self._data
+        )
+        delta = digest = None
+        if released.additions:
+            delta = DELTA
+            write_entry(self._delta / delta, released.additions)
+            digest = _digest(self._delta / delta)
         return {
             "type": "released",
             "results": [{"rows": wire.encode_rows(rows)} for rows in released.rows],
             "withheld_groups": released.withheld_groups,
             "withheld_values": released.withheld_values,
-            "conflicts": 0,
-            "delta": None,
-            "delta_digest": None,
+            "conflicts": released.conflicts,
+            "delta": delta,
+            "delta_digest": digest,
             "explain": _explained(released.explained[:_MAX_EXPLAINED]),
         }
 
