@@ -203,9 +203,12 @@ class _CellQuery:
         return number
 
     def _guard_sets(self, conditions: Sequence[Expression]) -> None:
+        """Places a guard set for each branch of WHERE and a component's conditions together."""
         if not self._requests.has_thresholds:
             return
-        parts = [branches_of(condition, self._is_exempt) for condition in conditions]
+        everywhere = [branches_of(each, self._is_exempt) for each in self._rows.where]
+        parts = [part for part in everywhere if len(part) > 1]
+        parts += [branches_of(condition, self._is_exempt) for condition in conditions]
         if any(len(part) > 1 for part in parts):
             for branch in product(parts):
                 self._place((), branch, ComponentKind.SET)
@@ -312,7 +315,6 @@ class _CellQuery:
         """
         if not any(kind is not ComponentKind.SET for _, kind, _ in self._components.calls):
             self._place((), (), ComponentKind.UNITS)
-        self._guard_sets(self._rows.where)
         scope, unit = self._scope, self._rows.unit
         assert unit is not None  # noqa: S101 - cells are over protected rows
         columns = [f"{scope.sql(key)} AS k{n}" for n, key in enumerate(self._keys)]
