@@ -33,6 +33,14 @@ from luoshu.sandbox.dry_run import Answer, dry_run
 _SUM = "SELECT sum(income) FROM person WHERE cohort = '{c}'"
 _COUNT = "SELECT count(*) FROM person WHERE cohort = '{c}'"
 _WITHOUT = " AND email <> '{mail}'"
+_SWITCH = (
+    "SELECT count(*) FROM person WHERE district = 'd0' AND (SELECT sum(income) FROM person "
+    "WHERE cohort = '{c}' AND email <> '{mail}') > {rest} <move>"
+)
+_COMPARE = (
+    "SELECT count(*) FROM person WHERE district = 'd0' AND income < (SELECT 1000000 * "
+    "(sum(income) - {rest} <move>) FROM person WHERE cohort = '{c}' AND email <> '{mail}')"
+)
 _VISITS = "SELECT sum(cost) FROM visit WHERE cohort = '{c}'"
 
 
@@ -67,6 +75,13 @@ def rest_of_total(told: Sequence[Rows]) -> Iterator[float]:
 def few(told: Sequence[Rows]) -> Iterator[float]:
     """Whether two counts differ by less than ten people, but by some."""
     if any(0 < abs(difference) < 10 for difference in differences(told)):
+        yield 1.0
+
+
+def switched(told: Sequence[Rows]) -> Iterator[float]:
+    """Whether a large count came with one bound and not with the next: the sum lies between."""
+    lower, upper, total = (list(first(told, n)) for n in range(3))
+    if total and lower != upper:
         yield 1.0
 
 
@@ -453,6 +468,22 @@ SEQUENCES = [
         ),
         one,
         few,
+    ),
+    Differencing(
+        "search_by_switch",
+        "move a bound until a sum without the target, which is never told, passes it",
+        (_SWITCH.replace("<move>", "- 0.01"), _SWITCH.replace("<move>", "+ 0.01"), _SUM),
+        one,
+        switched,
+        answered=False,
+    ),
+    Differencing(
+        "search_by_many_comparisons",
+        "the same, by comparing each person's income with the sum",
+        (_COMPARE.replace("<move>", "- 0.5"), _COMPARE.replace("<move>", "+ 0.5"), _SUM),
+        one,
+        switched,
+        answered=False,
     ),
     Differencing(
         "search_by_age",

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from unittest.mock import patch
 
 from luoshu.sandbox import dry_run as dry_run_module
 from luoshu.sandbox import engine
@@ -66,14 +65,12 @@ class UnwalledIsolation:
 
 @contextmanager
 def unwalled_dry_runs() -> Iterator[None]:
-    """Within, `dry_run` computes without the wall."""
-    start = Sandbox.start
-
-    def without_wall(config: IsolationConfig | None = None) -> Sandbox:
-        return Sandbox(UnwalledIsolation(start(config).isolation))
-
-    with patch.object(dry_run_module.Sandbox, "start", without_wall):
+    """Within, in this thread, `dry_run` computes without the wall."""
+    _current.is_unwalled = True
+    try:
         yield
+    finally:
+        _current.is_unwalled = False
 
 
 class _EndedError(Exception):
@@ -227,6 +224,18 @@ _WORK: dict[str, Callable[[_Channel, WorkerSpec], None]] = {
     "release": _release,
     "stage2": _stage2,
 }
-# Only threads of ours have a set-up and paths of their own; nothing else here is a worker.
+# What is put in here serves only threads that asked for it.
 stage1.set_up = stage2.set_up = _set_up
 engine.attach = _attach
+
+
+class _DryRunSandbox(Sandbox):
+    @classmethod
+    def start(cls, config: IsolationConfig | None = None) -> Sandbox:  # type: ignore[override]
+        sandbox = Sandbox.start(config)
+        if not getattr(_current, "is_unwalled", False):
+            return sandbox
+        return Sandbox(UnwalledIsolation(sandbox.isolation))
+
+
+dry_run_module.Sandbox = _DryRunSandbox  # type: ignore[misc]

@@ -103,6 +103,34 @@ def test_query_prints_the_verified_result(simulator, luoshu, contract):
     assert list(csv.reader(io.StringIO(printed))) == [["sex", "n"], ["f", "90"], ["m", "138"]]
 
 
+def test_query_explains_what_it_would_cost(simulator, luoshu, contract):
+    asked = ("query", contract, "--sql", SQL, "--explain")
+    assert "without noise" in luoshu(*asked).stderr
+    simulator.explanation = {
+        "mode": "dp",
+        "uses_left": 4,
+        "privacy": {
+            "domain": "patient",
+            "cost": {"rho": "0.0241", "delta": "0.0000001"},
+            "affords": 3,
+            "budgets": [
+                {
+                    "limit": {"epsilon": "5", "delta": "0.00001"},
+                    "remaining": {"rho": "0.1", "delta": "0.0000009"},
+                }
+            ],
+            "quota": None,
+            "noise": [{"query": 0, "what": "rows", "deviation": "4.55208", "threshold": "24.67"}],
+        },
+    }
+    told = luoshu(*asked)
+    assert "It costs rho 0.0241, delta 0.0000001; 3 like it can be paid for." in told.stderr
+    assert "budget of epsilon 5, delta 0.00001 has rho 0.1, delta 0.0000009 left" in told.stderr
+    assert told.stdout.splitlines()[1].split() == ["rows", "4.552", "25"]
+    assert data(luoshu(*asked, "--json")) == simulator.explanation
+    assert simulator.submitted == []
+
+
 def test_query_writes_arrow_and_a_receipt_that_verifies(simulator, luoshu, contract, tmp_path):
     arrow, receipt = tmp_path / "r.arrow", tmp_path / "r.json"
     sql = tmp_path / "q.sql"

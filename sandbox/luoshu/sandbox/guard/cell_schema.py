@@ -16,7 +16,7 @@ from luoshu.sandbox.guard.facts import (
     is_constant,
     monomial,
 )
-from luoshu.sandbox.guard.obligations import branches_owed
+from luoshu.sandbox.guard.obligations import branches_owed, check_partition
 from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.schema import BIGINT, CellSchema, Component, ComponentKind
 
@@ -60,19 +60,16 @@ def cell_schema(found: Contributions, tables: Sequence[str], claim: Claim, mode:
         raise UnprovenError("contributions that are not grouped by their keys and the unit")
     for key in keys:
         check_key(key)
+        check_partition(key)
     values = [_inner(column) for column in columns[count + 1 :]]
     components = []
     for value, kind in zip(values, claim.kinds, strict=True):
         components.append(_component(value, kind, values, claim.kinds))
     sets = [v for v, kind in zip(values, claim.kinds, strict=True) if kind is ComponentKind.SET]
-    for expression in (*keys, *conditions, *(v.argument for v in values if v.argument)):
-        for leaf in plan.leaves_of(expression):
-            _require_no_choice(leaf)
     if mode == "aggregate":
-        _require_sets(conditions, (), sets, conditions, keys)
         for value, kind in zip(values, claim.kinds, strict=True):
             if kind is not ComponentKind.SET:
-                _require_sets(value.filter, value.filter, sets, conditions, keys)
+                _require_sets(value.filter, conditions, sets, keys)
     if claim.prefix is not None and not 0 <= claim.prefix <= count:
         raise UnprovenError("a prefix of keys that are not there")
     return CellSchema(
@@ -82,17 +79,6 @@ def cell_schema(found: Contributions, tables: Sequence[str], claim: Claim, mode:
         claim.prefix,
         tuple(_column_name(key) for key in keys),
     )
-
-
-def _require_no_choice(leaf: plan.Reference | plan.Leaf) -> None:
-    """Requires that what a unit contributes rests on no OR: its branches can't be told apart."""
-    if not isinstance(leaf, Inner):
-        return
-    if branches_owed(leaf.filter, ()):
-        raise UnprovenError("OR in the FILTER of an aggregate inside one unit")
-    for expression in (*leaf.filter, *((leaf.argument,) if leaf.argument is not None else ())):
-        for inner in plan.leaves_of(expression):
-            _require_no_choice(inner)
 
 
 def _column_name(key: Expression) -> str:
@@ -162,17 +148,18 @@ def _says_present(condition: Expression, leaf: plan.Leaf) -> bool:
 
 def _require_sets(
     chosen: Sequence[Expression],
-    within: Sequence[Expression],
-    sets: Sequence[Inner],
     conditions: Sequence[Expression],
+    sets: Sequence[Inner],
     keys: Sequence[Expression],
 ) -> None:
-    """Requires a guard set for every branch of some conditions.
+    """Requires a guard set for every branch of what chooses the rows of a component.
 
-    A set's filter may repeat what holds for all rows anyway, and has to have all of `within`
-    that is no choice itself.
+    The branches are of FILTER and WHERE together: a FILTER that leaves one person of a large
+    branch of WHERE, and nine of the other, is a choice between small sets.
+
+    A set's filter may repeat what holds for all rows, or all of the component's, anyway.
     """
-    for branch in branches_owed(chosen, keys):
-        allowed = branch | set(conditions) | set(within)
-        if not any(branch <= set(each.filter) <= allowed for each in sets):
+    for branch in branches_owed((*conditions, *chosen), keys):
+        needed, allowed = branch - set(conditions), branch | set(conditions) | set(chosen)
+        if not any(needed <= set(each.filter) <= allowed for each in sets):
             raise UnprovenError("a branch of OR that is not a set of its own")

@@ -25,6 +25,7 @@ from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.sets import branches_of, product
 from luoshu.sandbox.guard.sources import Atom, Relation, Role, Scope, aggregate_sql
 from luoshu.sandbox.guard.text import short_name
+from luoshu.sandbox.guard.uses import check_condition, check_factors, check_key
 from luoshu.sandbox.schema import ComponentKind, ValueType
 
 ACCEPTED = (
@@ -101,12 +102,7 @@ class CellBuilder:
         self._requests = requests
         self._groups = [self._over(group) for group in operator.groups]
         for group in self._groups:
-            if any(isinstance(a, Atom) and a.role is Role.UNIT for a in plan.leaves_of(group)):
-                raise refuse(
-                    Refusal.UNIT,
-                    "The privacy unit is not accepted as a group key of a result; aggregate once "
-                    "more, or ask for COUNT(DISTINCT unit).",
-                )
+            check_key(group)
 
     def _over(self, expression: Expression) -> Expression:
         columns = self._rows.columns
@@ -168,6 +164,8 @@ class _CellQuery:
         """An aggregate as SQL over `c.c0`, `c.c1`, …."""
         name = short_name(call.name)
         where = () if call.filter is None else (over(call.filter),)
+        for condition in where:
+            check_condition(condition)
         arguments = [over(argument) for argument in call.children]
         if call.is_distinct and name not in {"min", "max"}:
             return self._distinct(name, arguments, where)
@@ -194,6 +192,7 @@ class _CellQuery:
     def _place(
         self, factors: Sequence[Atom], conditions: Sequence[Expression], kind: ComponentKind
     ) -> int:
+        check_factors(factors)
         distinct = {self._scope.sql(condition): condition for condition in conditions}
         call = monomial_sum(factors, all_of(list(distinct.values())))
         text = aggregate_sql(call, self._scope)
@@ -204,9 +203,12 @@ class _CellQuery:
         return number
 
     def _guard_sets(self, conditions: Sequence[Expression]) -> None:
+        """Places a guard set for each branch of WHERE and a component's conditions together."""
         if not self._requests.has_thresholds:
             return
-        parts = [branches_of(condition, self._is_exempt) for condition in conditions]
+        everywhere = [branches_of(each, self._is_exempt) for each in self._rows.where]
+        parts = [part for part in everywhere if len(part) > 1]
+        parts += [branches_of(condition, self._is_exempt) for condition in conditions]
         if any(len(part) > 1 for part in parts):
             for branch in product(parts):
                 self._place((), branch, ComponentKind.SET)
@@ -264,6 +266,7 @@ class _CellQuery:
             )
         if isinstance(argument, Atom) and argument.role is Role.UNIT:
             return f"c.c{{{self._place((), where, ComponentKind.UNITS)}}}"
+        check_key(argument)
         # Each value is a cell of its own, and all of a group are released, or none.
         conditions = (*self._rows.where, *where, is_not_null(argument))
         finer = _CellQuery(
@@ -312,7 +315,6 @@ class _CellQuery:
         """
         if not any(kind is not ComponentKind.SET for _, kind, _ in self._components.calls):
             self._place((), (), ComponentKind.UNITS)
-        self._guard_sets(self._rows.where)
         scope, unit = self._scope, self._rows.unit
         assert unit is not None  # noqa: S101 - cells are over protected rows
         columns = [f"{scope.sql(key)} AS k{n}" for n, key in enumerate(self._keys)]

@@ -10,6 +10,7 @@ from luoshu.sandbox.errors import QueryError
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.folding import Constants
 from luoshu.sandbox.guard.plan_reader import PlanError, read_plan
+from luoshu.sandbox.guard.pushdown import pushed_down
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.split import split
 from luoshu.sandbox.guard.syntax import check_syntax, unknown_names
@@ -75,7 +76,7 @@ def check_query(
     if document.get("error") is not False:
         raise _unbound(statement, tables)
     try:
-        root = read_plan(document)
+        root = pushed_down(read_plan(document))
     except PlanError as error:
         raise refuse(
             Refusal.CLAUSE,

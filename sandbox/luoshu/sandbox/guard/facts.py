@@ -8,7 +8,7 @@ but products that provably fit, no function that isn't listed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from luoshu.sandbox.guard import plan
@@ -33,6 +33,7 @@ _DATE_PARTS = frozenset(
         "millennium",
     ]
 )
+_MAX_LENGTH = 2**31
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _DIGITS = {"TINYINT": 3, "SMALLINT": 5, "INTEGER": 10, "BIGINT": 19, "HUGEINT": 39}
 
@@ -258,9 +259,10 @@ def _is_total(call: plan.Call) -> bool:
             return same and all(is_constant(child) for child in children[1:])
         return True
     if form == _CAST and len(children) == 1:
-        if call.is_try or widens(children[0].type, call.type):
-            return True
-        return fits(children[0], call.type)
+        if call.is_try:
+            # A text that becomes a date may become one that no TIMESTAMP holds.
+            return call.type == DOUBLE or call.type.name in {*_INTEGERS, "DECIMAL"}
+        return widens(children[0].type, call.type) or fits(children[0], call.type)
     if call.kind == "BOUND_FUNCTION" and call.name in TOTAL:
         return _is_total_function(call)
     if call.kind == "BOUND_FUNCTION" and call.name in _ARITHMETIC and len(children) == 2:
@@ -278,7 +280,15 @@ def _is_total_function(call: plan.Call) -> bool:
     if name in {"date_trunc", "date_part"}:
         part = constant_value(children[0]) if len(children) == 2 else None
         return part in _DATE_PARTS
+    if name in {"substring", "substr", "left", "right"}:
+        return all(_is_length(child) for child in children[1:])
     return all(is_constant(child) for child in children[1:])
+
+
+def _is_length(expression: Expression) -> bool:
+    # DuckDB takes places in a text up to 2^32 and raises beyond.
+    text = str(constant_value(expression))
+    return text.removeprefix("-").isdecimal() and abs(int(text)) < _MAX_LENGTH
 
 
 def check_condition(expression: Expression) -> None:
@@ -330,6 +340,27 @@ def _names_unit(leaf: Expression) -> bool:
     if isinstance(leaf, Column):
         return any(leaf.column.name in key.columns for key in leaf.table.keys)
     return isinstance(leaf, Unit)
+
+
+def columns_of(leaves: Iterable[plan.Reference | plan.Leaf]) -> frozenset[Column]:
+    """The declared columns that leaves are, or are computed from."""
+    found: set[Column] = set()
+    for leaf in leaves:
+        if isinstance(leaf, Column):
+            found.add(leaf)
+        elif isinstance(leaf, Inner):
+            found |= leaf.columns
+    return frozenset(found)
+
+
+def check_inner_key(expression: Expression) -> None:
+    """Requires that rows below the cells may be told apart by an expression.
+
+    Raises:
+        UnprovenError: It is neither the unit, nor determines it, nor may be shown.
+    """
+    if not _names_unit(expression):
+        check_key(expression)
 
 
 def check_key(expression: Expression) -> None:
@@ -453,7 +484,8 @@ def count_argument(expression: Expression) -> frozenset[Column]:
         UnprovenError: It is no column.
     """
     if isinstance(expression, Column):
-        return frozenset({expression})
+        # Of a key to the unit it only says whether there is such a row.
+        return frozenset() if _names_unit(expression) else frozenset({expression})
     if isinstance(expression, PublicValue | Unit | Inner | Missing) and expression.type != DOUBLE:
         return frozenset()
     raise UnprovenError("COUNT of an expression")

@@ -1,11 +1,15 @@
-"""Public subqueries: they may compute freely, but from public tables and known functions alone."""
+"""Public rows: computed from public tables and known functions alone.
+
+By themselves they may be computed freely. Beside protected rows nothing in them may raise: DuckDB
+computes a public row only if a protected one could meet it, so an error would tell of that one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
 from luoshu.sandbox.guard import plan
-from luoshu.sandbox.guard.facts import UnprovenError
+from luoshu.sandbox.guard.facts import PublicValue, UnprovenError, check_total
 from luoshu.sandbox.guard.functions import (
     COMPARISONS,
     OPERATORS,
@@ -43,6 +47,58 @@ def _is_public_table(scan: plan.Get, tables: Sequence[TableSchema]) -> bool:
         and scan.columns == tuple((column.name, column.type) for column in table.columns)
         for table in tables
     )
+
+
+def check_beside(operator: Operator) -> tuple[ValueType, ...]:
+    """Requires that a public operator can't raise, whichever of its rows are computed.
+
+    Returns:
+        The types of its columns.
+
+    Raises:
+        UnprovenError: It may.
+    """
+    for each in _below(operator):
+        for expression in _expressions(each):
+            check_total(plan.rebuild(expression, _as_value))
+        if isinstance(each, plan.GroupBy):
+            for call in each.aggregates:
+                _check_aggregate(call.name, call.children)
+        if isinstance(each, plan.Join) and each.kind == "SINGLE":
+            raise UnprovenError("a scalar subquery of several rows")
+        if isinstance(each, plan.WindowStep):
+            for window in each.windows:
+                if window.kind not in _TOTAL_WINDOWS or window.start_offset or window.end_offset:
+                    raise UnprovenError(f"the window function {window.kind} beside protected rows")
+                if window.name:
+                    _check_aggregate(window.name, window.children)
+    return plan.output_types(operator) or (BIGINT,)
+
+
+_TOTAL_AGGREGATES = frozenset(
+    f"system.main.{name}" for name in ("count", "count_star", "min", "max", "any_value", "first")
+)
+_TOTAL_WINDOWS = frozenset(
+    {"WINDOW_AGGREGATE", "WINDOW_ROW_NUMBER", "WINDOW_RANK", "WINDOW_RANK_DENSE"}
+)
+_SUMMABLE = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT"})
+_SUM_WIDTH = 25  # 2^40 rows of 25 digits fit 38
+
+
+def _check_aggregate(name: str, arguments: Sequence[Expression]) -> None:
+    if name in _TOTAL_AGGREGATES:
+        return
+    kinds = [argument.type for argument in arguments]
+    is_sum = name in {"system.main.sum", "system.main.avg"} and len(kinds) == 1
+    if is_sum and (
+        kinds[0].name in _SUMMABLE or (kinds[0].name == "DECIMAL" and kinds[0].width <= _SUM_WIDTH)
+    ):
+        return
+    raise UnprovenError(f"the aggregate {name} beside protected rows")
+
+
+def _as_value(found: plan.Reference | plan.Leaf) -> Expression:
+    return PublicValue(found.type, 0, getattr(found, "index", 0), "", 2**127)
 
 
 def check_public(operator: Operator) -> tuple[ValueType, ...]:

@@ -40,6 +40,7 @@ from luoshu.sandbox.guard.sources import (
     TableSource,
 )
 from luoshu.sandbox.guard.text import short_name
+from luoshu.sandbox.guard.uses import check_condition
 from luoshu.sandbox.schema import BIGINT, BOOLEAN, TableSchema, ValueType
 
 DEDUP = "__duckdb_delim_dedup_"
@@ -647,8 +648,11 @@ def _over(expression: Expression, relation: Relation) -> Expression:
 
 
 def _filtered(relation: Relation, conditions: Sequence[Expression]) -> Relation:
-    found = [_over(condition, relation) for condition in conditions]
-    return replace(relation, where=(*relation.where, *(p for c in found for p in conjuncts(c))))
+    found = [part for condition in conditions for part in conjuncts(_over(condition, relation))]
+    if not relation.is_public:
+        for part in found:
+            check_condition(part)
+    return replace(relation, where=(*relation.where, *found))
 
 
 def conjuncts(condition: Expression) -> list[Expression]:

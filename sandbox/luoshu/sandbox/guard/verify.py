@@ -47,10 +47,10 @@ from luoshu.sandbox.guard.facts import (
     conjuncts,
 )
 from luoshu.sandbox.guard.functions import EQUALITIES
-from luoshu.sandbox.guard.obligations import branches_owed
+from luoshu.sandbox.guard.obligations import branches_owed, check_partition
 from luoshu.sandbox.guard.plan import Expression, Operator
 from luoshu.sandbox.guard.plan_reader import ROW_ID, PlanError, read_plan
-from luoshu.sandbox.guard.public import check_public, is_public
+from luoshu.sandbox.guard.public import check_beside, check_public, is_public
 from luoshu.sandbox.guard.refusals import Refusal, refuse
 from luoshu.sandbox.schema import BIGINT, BOOLEAN, CellSchema, TableSchema, Use, ValueType
 
@@ -142,7 +142,7 @@ class _Verifier:
         if not isinstance(operator, plan.Get) and is_public(
             operator, self.tables, self.public_ctes
         ):
-            types = check_public(operator)
+            types = check_beside(operator)
             scan = next(self.fresh)
             return Rows(
                 tuple(
@@ -163,7 +163,7 @@ class _Verifier:
                 return self._join(operator)
             case plan.Cte():
                 if is_public(operator.definition, self.tables, self.public_ctes):
-                    check_public(operator.definition)
+                    check_beside(operator.definition)
                     self.public_ctes.add(operator.index)
                 else:
                     self.ctes[operator.index] = self.rows(operator.definition)
@@ -211,9 +211,17 @@ class _Verifier:
 
         return plan.rebuild(expression, leaf)
 
+    def _used(self, expression: Expression, rows: Rows) -> Expression:
+        """What decides on rows, or is aggregated: nothing in it may rest on a hidden OR."""
+        found = self._over(expression, rows)
+        for leaf in plan.leaves_of(found):
+            if isinstance(leaf, Inner) and branches_owed(leaf.filter, ()):
+                raise UnprovenError("OR in the FILTER of an aggregate inside one unit")
+        return found
+
     def _filter(self, operator: plan.Filter) -> Rows:
         rows = self.rows(operator.child)
-        found = [self._over(condition, rows) for condition in operator.conditions]
+        found = [self._used(condition, rows) for condition in operator.conditions]
         parts = [part for condition in found for part in conjuncts(condition)]
         if rows.pending is not None:
             return self._having(rows, parts)
@@ -329,7 +337,7 @@ class _Verifier:
                 plan.Call(
                     _NAMES.get(comparison, comparison),
                     comparison,
-                    (self._over(one, left), self._over(other, right)),
+                    (self._used(one, left), self._used(other, right)),
                     BOOLEAN,
                 )
             )
@@ -410,9 +418,10 @@ class _Verifier:
         if len(rows.owners) != 1:
             raise UnprovenError("protected tables that are not joined by their privacy unit")
         (owner,) = rows.owners
-        groups = tuple(self._over(group, rows) for group in operator.groups)
+        groups = tuple(self._used(group, rows) for group in operator.groups)
         for group in groups:
-            facts.check_total(group)
+            facts.check_inner_key(group)
+            check_partition(group)
         scan = next(self.fresh)
         if any(isinstance(group, Unit) and group.scan in owner for group in groups):
             inner = [
@@ -424,10 +433,10 @@ class _Verifier:
 
     def _inner(self, call: plan.Aggregate, rows: Rows, scan: int, place: int) -> Inner:
         function = call.name.removeprefix("system.main.")
-        arguments = tuple(self._over(argument, rows) for argument in call.children)
+        arguments = tuple(self._used(argument, rows) for argument in call.children)
         where: tuple[Expression, ...] = ()
         if call.filter is not None:
-            where = tuple(conjuncts(self._over(call.filter, rows)))
+            where = tuple(conjuncts(self._used(call.filter, rows)))
             for condition in where:
                 _check_filter(condition)
         if function == "count_star" and not arguments and call.type == BIGINT:
@@ -443,7 +452,7 @@ class _Verifier:
             raise UnprovenError(f"the aggregate {function}")
         facts.check_total(argument)
         read = facts.monomial(argument)
-        columns = frozenset(leaf for leaf in read.leaves if isinstance(leaf, Column))
+        columns = facts.columns_of(read.leaves)
         if read.magnitude >= _MAX_VALUE:
             raise UnprovenError("a sum that may overflow")
         if function == "sum":
@@ -473,7 +482,7 @@ class _Verifier:
         for group in groups:
             for leaf in plan.leaves_of(group):
                 if isinstance(leaf, PublicValue) or (
-                    isinstance(leaf, Column) and leaf.column.uses != {Use.AGGREGATE}
+                    isinstance(leaf, Column) and leaf.column.uses & _MEETING
                 ):
                     continue
                 raise UnprovenError("a subquery's group key that is not declared for it")
@@ -506,6 +515,7 @@ class _Verifier:
         return Rows(tuple(columns), frozenset(), (), None, units)
 
 
+_MEETING = frozenset({Use.FILTER, Use.GROUP})
 _GUARDED_AGGREGATES = frozenset(
     {"system.main.count", "system.main.count_star", "system.main.sum", "system.main.avg"}
 )
@@ -557,7 +567,7 @@ def _is_meeting_of_public(part: Expression) -> bool:
     return (
         isinstance(one, Column)
         and isinstance(other, PublicValue | Guarded)
-        and one.column.uses != {Use.AGGREGATE}
+        and bool(one.column.uses & _MEETING)
     )
 
 
