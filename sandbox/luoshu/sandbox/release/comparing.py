@@ -298,10 +298,10 @@ class Comparison:
         hopeful = np.flatnonzero(lost < self._k)
         if not len(hopeful):
             return
-        entries = _entries(*_narrowed(sample, hits, hopeful), len(hopeful))
+        entries = _entries(*_narrowed(sample, hits, hopeful), len(hopeful), self._source.cells)
         near = np.zeros(len(hopeful), np.bool_)
-        for start in (True, False):
-            fewest, _ = descend(entries, start, self._k)
+        for chosen in entries.beginnings():
+            fewest, _ = descend(entries, chosen, self._k)
             near |= fewest < self._k
         for index in hopeful[near]:
             number = int(self._items[chunk[index]])
@@ -336,10 +336,11 @@ class Comparison:
             choice[order],
             np.concatenate([part[1] for part in parts])[order],
             np.zeros(len(items), np.int64),
+            items // self._source.cells,
             1,
         )
-        for start in (True, False):
-            fewest, chosen = descend(entries, start, 1)
+        for beginning in entries.beginnings():
+            fewest, chosen = descend(entries, beginning, 1)
             yield tuple(int(item) for item in items[chosen]), int(fewest[0])
 
 
@@ -359,7 +360,7 @@ def _narrowed(sample: Sample, hits: Hits, kept: Places) -> tuple[Sample, Hits]:
     )
 
 
-def _entries(sample: Sample, hits: Hits, targets: int) -> Entries:
+def _entries(sample: Sample, hits: Hits, targets: int, cells: int) -> Entries:
     target = sample.target[hits.place]
     width = int(hits.item.max()) + 1 if len(hits.item) else 1
     codes, choice = np.unique(target * width + hits.item, return_inverse=True)
@@ -370,6 +371,7 @@ def _entries(sample: Sample, hits: Hits, targets: int) -> Entries:
         choice.astype(np.int64),
         hits.prints,
         codes // width,
+        codes % width // cells,
         targets,
     )
 

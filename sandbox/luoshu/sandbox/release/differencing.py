@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from luoshu.sandbox.arrays import np
-from luoshu.sandbox.release.blocks import Block, Monomial, codes
+from luoshu.sandbox.release.blocks import Block, Monomial, codes, is_known
 from luoshu.sandbox.release.comparing import Comparison
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Differencing:
         earlier = list(history)
         known = self._known(earlier)
         self._compare_new(earlier, known)
-        self._compare_earlier(earlier, known)
+        self._compare_earlier(earlier)
 
     def _known(self, earlier: Sequence[Block]) -> list[Flags]:
         """Which new items equal an earlier one, by component and cell."""
@@ -155,13 +155,13 @@ class Differencing:
             for item, sources in against.items():
                 self._withhold((number, item), sources)
 
-    def _compare_earlier(self, earlier: Sequence[Block], known: list[Flags]) -> None:
+    def _compare_earlier(self, earlier: Sequence[Block]) -> None:
         """Earlier items with unions of new ones."""
         for number, source in enumerate(self._blocks):
             alive = self._allowed[number] & (source.counts > 0)
-            # What equals a new item was compared as that one, and new items alone tell nothing new.
-            if not (alive & ~known[number]).any():
+            if is_known(source, earlier):
                 continue
+            # What equals a new item was compared as that one.
             new = _all_codes([source], alive)
             for targets in earlier:
                 items = _items(targets, np.ones(targets.counts.shape, np.bool_))
@@ -171,20 +171,18 @@ class Differencing:
                         for n, monomial in enumerate(targets.monomials)
                     ]
                 )
-                self._compare_unions(targets, items[~equal[items]], number, known[number])
+                self._compare_unions(targets, items[~equal[items]], number)
 
-    def _compare_unions(self, targets: Block, items: Places, number: int, known: Flags) -> None:
+    def _compare_unions(self, targets: Block, items: Places, number: int) -> None:
         source = self._blocks[number]
         while len(items):
             again = set()
             for conflict in Comparison(
                 targets, items, source, alive=self._allowed[number], k=self._k
             ).run(pairs=False):
-                new = [item for item in conflict.sources if not known.reshape(-1)[item]]
-                alive = self._allowed[number].reshape(-1)
-                if new and alive[list(conflict.sources)].all():
-                    last = max(((number, item) for item in new), key=self._rank)
-                    self._withhold(last, [targets])
+                if self._allowed[number].reshape(-1)[list(conflict.sources)].all():
+                    members = [(number, item) for item in conflict.sources]
+                    self._withhold(max(members, key=self._rank), [targets])
                     again.add(conflict.target)
             items = np.array(sorted(again), np.int64)
 

@@ -6,6 +6,7 @@ leaves a unit *wrong* if the chosen entries don't add up to the target's fingerp
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ class Entries:
         choice: What chooses each entry: numbers of (target, item) pairs.
         prints: Of each entry.
         owner: The target of each choice.
+        component: The component of each choice's item.
         targets: How many there are.
     """
 
@@ -42,7 +44,20 @@ class Entries:
     choice: NDArray[np.int64]
     prints: Prints
     owner: NDArray[np.int64]
+    component: NDArray[np.int64]
     targets: int
+
+    def beginnings(self) -> Iterator[NDArray[np.bool_]]:
+        """What to begin a descent with: all cells of one component, everything, nothing.
+
+        A partition is all cells of one component; the others are for what is less tidy.
+        """
+        components = np.unique(self.component)
+        if len(components) > 1:
+            for component in components:
+                yield self.component == component
+        for everything in (True, False):
+            yield np.full(len(self.owner), everything, np.bool_)
 
 
 def subset_sums(columns: Prints) -> Prints:
@@ -54,7 +69,7 @@ def subset_sums(columns: Prints) -> Prints:
 
 
 def descend(
-    entries: Entries, start: bool, enough: int
+    entries: Entries, chosen: NDArray[np.bool_], enough: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Looks for each target's nearest union, by turning choices that improve it most.
 
@@ -63,15 +78,14 @@ def descend(
 
     Args:
         entries: Of all targets.
-        start: Whether to begin with everything chosen, or with nothing.
+        chosen: What to begin with.
         enough: A target with fewer wrong units than this isn't improved any further.
 
     Returns:
         For each target the fewest wrong units seen, and each choice as it was then.
     """
-    chosen = np.full(len(entries.owner), start, np.bool_)
     best = np.full(entries.targets, len(entries.target) + 1, np.int64)
-    kept = chosen.copy()
+    kept = chosen
     firsts = np.flatnonzero(np.diff(entries.place, prepend=-1))
     touched = entries.place[firsts]
     for step in range(_STEPS):
