@@ -14,5 +14,6 @@ import numpy as np
 
 # `np.unique` and `np.isin` load it when they are first called, and what isn't loaded at the start
 # isn't there in a worker.
+import numpy.ma  # noqa: F401
 
 __all__ = ["np"]
