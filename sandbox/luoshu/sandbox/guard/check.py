@@ -82,7 +82,10 @@ def check_query(
             Refusal.CLAUSE,
             f"The guard does not know {shown(error)}; ask in a simpler form.",
         ) from None
-    names = plan.output_names(root)
+    names: Sequence[str] = plan.output_names(root)
+    if not names or not all(name.isidentifier() for name in names):
+        # The plan's own names of expressions aren't always those of the result.
+        names = engine.result_names(connection, sql)
     stages = split(root, names, tables, min_units, Constants(connection), mode=mode)
     found = []
     for request in stages.cells:
