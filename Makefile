@@ -13,7 +13,7 @@ INSTALL_PROJECT := $(PIP) install --quiet --no-deps --no-build-isolation --edita
 CANDIDATES := python3 python3.13 python3.12 python3.11 python
 PYTHON ?=
 OPA ?= $(firstword $(wildcard $(CURDIR)/.tools/bin/opa) $(shell command -v opa 2>/dev/null))
-BENCHES := query publish search negotiate
+BENCHES := query publish search negotiate guard
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
@@ -117,11 +117,11 @@ policy-wasm-check: $(VENV)/.dev ## the shipped policy is what OPA builds (in CI,
 # --- numbers ---------------------------------------------------------------------------------
 
 .PHONY: bench
-bench: $(VENV)/.run ## every benchmark in full, beside its baseline
+bench: $(VENV)/.dev ## every benchmark in full, beside its baseline
 	@set -e; for name in $(BENCHES); do $(BIN)/luoshu bench $$name; done
 
 .PHONY: bench-smoke
-bench-smoke: $(VENV)/.run
+bench-smoke: $(VENV)/.dev
 	@set -e; for name in $(BENCHES); do $(BIN)/luoshu bench $$name --quick --json; done
 
 # --- all of it -------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from attack_world import Answers, Attack
 from sandbox_world import Guard, open_guard, write_product
 
 from luoshu.sandbox.prepare import prepare_product
@@ -34,3 +35,16 @@ def visits(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Prepar
     return prepare_product(
         product, path.parent, path.parent / "prepared", sandbox.isolation, path.parent / "units"
     )
+
+
+@pytest.fixture(scope="session")
+def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Answers:
+    """What the selected attacks are answered: all of them asked in a few long dry runs."""
+    selected = [
+        item.callspec.params.get("attack")
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+    ]
+    asked = Answers(tmp_path_factory.mktemp("town"))
+    asked.ask_all(attack for attack in selected if isinstance(attack, Attack))
+    return asked

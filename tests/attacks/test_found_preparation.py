@@ -54,6 +54,89 @@ def test_columns_called_like_our_own(
     assert found == tuple(1000 + 5 * n for n in range(len(names)))
 
 
+def test_tables_called_like_our_own(sandbox: Sandbox, tmp_path: Path) -> None:
+    # Names of our own tables, files and columns, and of what needs quotes.
+    names = ["unit_ids", "unit_digests", "reached", "units", "kept", "source_rows_0", "prepared"]
+    names += [
+        "registry",
+        "temp",
+        "main",
+        "found",
+        "select",
+        "a.b",
+        "{}",
+        'q"q',
+        "患者",
+        "-- x",
+        "t;",
+    ]
+    tables = "  root: {parquet: data.parquet, unit: pid, columns: {a: {use: [group]}}}\n"
+    for before, name in zip(["root", *names], names, strict=False):
+        quoted = name.replace('"', '\\"')
+        via = before.replace('"', '\\"')
+        tables += (
+            f'  "{quoted}": {{parquet: data.parquet, unit: {{via: "{via}", on: {{k: k}}}}, '
+            "columns: {a: {use: [group]}}}\n"
+        )
+    duckdb.execute(
+        "COPY (SELECT i % 7 AS pid, i AS k, i % 3 AS a FROM range(21) r(i)) "
+        f"TO '{tmp_path / 'data.parquet'}'"
+    )
+    product = parse_product(f"id: p\ntables:\n{tables}release: {{mode: aggregate, min_units: 2}}\n")
+    prepared = prepare_product(
+        product, tmp_path, tmp_path / "out", sandbox.isolation, tmp_path / "units"
+    )
+    assert [table.name for table in prepared.tables] == ["root", *names]
+    assert PreparedProduct.load(tmp_path / "out") == prepared
+    for table in prepared.tables:
+        unit, name = identifier(str(table.unit)), identifier(table.name)
+        assert rows(
+            tmp_path,
+            f"SELECT count(*), count(*) FILTER (x.{unit} = r.pid) FROM {name} AS x "
+            "JOIN root AS r USING (k)",
+        ) == [(21, 21)]
+
+
+def test_key_that_a_collation_takes_for_another(sandbox: Sandbox, tmp_path: Path) -> None:
+    # Joined by the source's own equality, each row would be there twice, for two units.
+    with duckdb.connect(str(tmp_path / "data.db")) as connection:
+        connection.execute("CREATE TABLE o (pid INT, k VARCHAR COLLATE NOCASE)")
+        connection.execute("INSERT INTO o VALUES (1, 'x'), (2, 'X')")
+        connection.execute("CREATE TABLE l (k VARCHAR COLLATE NOCASE, a INT)")
+        connection.execute("INSERT INTO l VALUES ('x', 1), ('X', 2)")
+    product = parse_product(
+        "id: p\ntables:\n"
+        "  o: {duckdb: data.db, table: o, unit: pid, columns: {k: {use: [group]}}}\n"
+        "  l:\n    {duckdb: data.db, table: l, unit: {via: o, on: {k: k}}, "
+        "columns: {a: {use: [group]}}}\n"
+        "release: {mode: aggregate, min_units: 2}\n"
+    )
+    prepare_product(product, tmp_path, tmp_path / "out", sandbox.isolation, tmp_path / "units")
+    found = rows(tmp_path, "SELECT l.k, l.a, unit_of_l = pid FROM l JOIN o USING (k) ORDER BY a")
+    assert found == [("x", 1, True), ("X", 2, True)]
+
+
+def test_growth_changes_no_line_of_the_registry(
+    sandbox: Sandbox, tmp_path: Path, prepare: Callable[..., PreparedProduct]
+) -> None:
+    # A worker that adds to the registry takes ids after the last, whatever is there.
+    duckdb.execute(
+        f"COPY (SELECT i AS pid, i AS a FROM range(9) r(i)) TO '{tmp_path / 'data.parquet'}'"
+    )
+    prepare("{a: {use: [group]}}")
+    registry = tmp_path / "units" / "pid" / "units.duckdb"
+    with duckdb.connect(str(registry)) as connection:
+        before = connection.execute("SELECT * FROM units ORDER BY id").fetchall()
+    duckdb.execute(
+        f"COPY (SELECT i AS pid, i AS a FROM range(5, 30) r(i)) TO '{tmp_path / 'data.parquet'}'"
+    )
+    prepare("{a: {use: [group]}}")
+    with duckdb.connect(str(registry)) as connection:
+        after = connection.execute("SELECT * FROM units ORDER BY id").fetchall()
+    assert after[: len(before)] == before
+    assert [row[1] for row in after] == list(range(30))
+
+
 def test_rounding_up_to_another_digit(
     prepare: Callable[..., PreparedProduct], tmp_path: Path
 ) -> None:

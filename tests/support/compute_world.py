@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from trading_world import Shelf, World, offers_json
 
 from luoshu.connector.catalog.entry_building import ShelvedProduct
 from luoshu.connector.catalog.projection import CatalogProjection
+from luoshu.connector.compute.budget import BudgetProjection, domain_limits
 from luoshu.connector.compute.entries import Pseudonyms
 from luoshu.connector.compute.gatekeeping import Gatekeeper
 from luoshu.connector.compute.history import ReleaseHistory
@@ -50,7 +51,9 @@ from luoshu.sandbox.isolation.port import IsolationConfig
 from luoshu.sandbox.prepare import prepare_product
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.product_file import ProductFile, parse_product
+from luoshu.sandbox.release.dp_budget import Guarantee
 from luoshu.sandbox.run import Computation, Outcome, ReleaseRules, Sandbox
+from luoshu.sandbox.templates import BoundParameter
 
 BY_SEX = "SELECT sex, count(*) AS n, sum(time) AS days FROM lung GROUP BY sex"
 RAW_ROWS = "SELECT * FROM lung"
@@ -108,6 +111,9 @@ class PreparedShelf(Shelf):
     def prepared(self, product_id: str) -> PreparedProduct:
         return self.load(parse_product_id(product_id).local_id).prepared
 
+    def domain_limits(self, domain: str) -> tuple[Guarantee, ...]:
+        return domain_limits([shelved.file for shelved in self.products.values()], domain)
+
 
 @dataclass
 class HeldSandbox:
@@ -128,8 +134,10 @@ class HeldSandbox:
         rules: ReleaseRules,
         sql: str,
         history: HistoryPort | None,
+        parameters: Sequence[BoundParameter],
     ) -> Computation:
-        return _Held(self, self.sandbox.computation(products, rules, sql, history))  # type: ignore[return-value]
+        inner = self.sandbox.computation(products, rules, sql, history, parameters)
+        return _Held(self, inner)  # type: ignore[return-value]
 
     async def hold(self) -> None:
         self.reached.set()
@@ -163,7 +171,12 @@ class _Held:
 class ComputeWorld(World):
     """A holder with one product, an analyst, a third member."""
 
-    projections = (CatalogProjection, ContractProjection, ComputeProjection)
+    projections = (
+        CatalogProjection,
+        ContractProjection,
+        ComputeProjection,
+        BudgetProjection,
+    )
 
     def __init__(self, root: Path, workshop: Workshop) -> None:
         super().__init__(root)
@@ -194,12 +207,7 @@ class ComputeWorld(World):
         self._service = ComputeService(
             node_id=HOLDER.id,
             ledger=self.holder.ledger,
-            gatekeeper=Gatekeeper(
-                own=HOLDER.credential(),
-                members=self.holder.directory,
-                contracts=self.holder.book,
-                policy=self.workshop.policy,
-            ),
+            gatekeeper=self.gatekeeper(),
             products=self.shelf,
             sandbox=sandbox or self.workshop.sandbox,
             results=ResultStore(self.results),
@@ -211,6 +219,14 @@ class ComputeWorld(World):
             concurrency=concurrency,
         )
         await self._service.recover()
+
+    def gatekeeper(self) -> Gatekeeper:
+        return Gatekeeper(
+            own=HOLDER.credential(),
+            members=self.holder.directory,
+            contracts=self.holder.book,
+            policy=self.workshop.policy,
+        )
 
     async def crash(self, *, files: Any = None) -> None:
         """What is left after SIGKILL: whatever is on disk. The service isn't closed."""
@@ -224,7 +240,7 @@ class ComputeWorld(World):
         wanted = canonicalize(terms(**changes).to_payload())
         return await node.contracts.request(PRODUCT, "", wanted)
 
-    def ask(self, state: ContractState, sql: str = BY_SEX, **changes: Any) -> Envelope:
+    def ask(self, state: ContractState, sql: str | None = BY_SEX, **changes: Any) -> Envelope:
         """A new signed request of the analyst's user."""
         fields: dict[str, Any] = {
             "id": request_id(uuid4()),

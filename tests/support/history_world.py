@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -24,6 +24,7 @@ from luoshu.policies import PolicyEngine, load_default_engine
 from luoshu.sandbox.errors import SandboxFailureError
 from luoshu.sandbox.history_port import HistoryPort
 from luoshu.sandbox.run import ReleaseRules
+from luoshu.sandbox.templates import BoundParameter
 
 TOO_FEW = 10
 
@@ -34,6 +35,7 @@ class RangeSandbox:
 
     Attributes:
         hold: Wait in the transaction until `go` is set.
+        hold_after: Wait after it, with the delta durable.
         fail: Where to fail: ``compute``, or ``shape`` once the delta is durable.
         rules: Of the newest computation.
         inside: How many are in a transaction, and the most that ever were.
@@ -41,6 +43,7 @@ class RangeSandbox:
 
     directory: Path
     hold: bool = False
+    hold_after: bool = False
     fail: str = ""
     rules: ReleaseRules | None = None
     inside: int = 0
@@ -50,10 +53,17 @@ class RangeSandbox:
     measurement: str = f"sha256:{'0' * 64}"
 
     def computation(
-        self, products: list[Any], rules: ReleaseRules, sql: str, history: HistoryPort
+        self,
+        products: list[Any],
+        rules: ReleaseRules,
+        sql: str,
+        history: HistoryPort,
+        parameters: Sequence[BoundParameter],
     ) -> _RangeComputation:
         del products
         self.rules = rules
+        for each in parameters:
+            sql = sql.replace(f"${each.name}", each.text)
         return _RangeComputation(self, sql, history)
 
 
@@ -71,8 +81,8 @@ class _RangeComputation:
     async def __aexit__(self, *args: object) -> None:
         pass
 
-    async def verify(self) -> None:
-        pass
+    async def verify(self) -> Any:
+        return SimpleNamespace(privacy=None)
 
     async def compute(self) -> Any:
         sandbox = self.sandbox
@@ -87,6 +97,9 @@ class _RangeComputation:
                 conflicts = await self._decide(units, transaction)
             finally:
                 sandbox.inside -= 1
+        if sandbox.hold_after:
+            sandbox.reached.set()
+            await sandbox.go.wait()
         if sandbox.fail == "shape":
             raise SandboxFailureError("as told")
         rows = () if conflicts else ((len(units),),)
@@ -143,11 +156,12 @@ class HistoryWorld(ComputeWorld):
     def kept(self) -> list[Path]:
         return sorted(self.domain.glob("*.hist"))
 
-    async def offer_with(self, **rules: Any) -> None:
-        """Publishes the product anew, with an offer of other release rules."""
-        self.floor(**{name: str(value) for name, value in rules.items()})
+    async def offer_with(self, **changes: Any) -> None:
+        """Publishes the product anew, with an offer of other terms."""
+        if "scope" in changes:
+            self.floor(scope=str(changes["scope"]))
         await self.holder.products.publish(
-            "lung", offers_json(offer(terms(uses=100, regions=("CN", "DE"), **rules)))
+            "lung", offers_json(offer(terms(uses=100, regions=("CN", "DE"), **changes)))
         )
 
     def floor(self, **rules: Any) -> None:

@@ -26,7 +26,14 @@ from luoshu.contracts.errors import (
 )
 from luoshu.contracts.membership import Role
 from luoshu.contracts.offer import Limits, Offer
-from luoshu.contracts.product import CatalogEntry, Column, ColumnUse, Tombstone
+from luoshu.contracts.product import (
+    CatalogEntry,
+    Column,
+    ColumnUse,
+    Table,
+    TableKey,
+    Tombstone,
+)
 from luoshu.contracts.release_terms import ReleaseMode, ReleaseTerms
 
 
@@ -177,3 +184,65 @@ def test_offers_come_back() -> None:
         Limits.from_payload({**limits.to_payload(), "max_uses": 0})
     with pytest.raises(DocumentError):
         Limits.from_payload({**limits.to_payload(), "max_uses": True})
+
+
+KEY = "orders(o_orderkey)"
+SEVERAL = {
+    "columns": (
+        Column("o_orderkey", "BIGINT", (), "orders"),
+        Column("day", "DATE", (ColumnUse.GROUP,), "orders"),
+        Column("l_orderkey", "BIGINT", (), "lineitem"),
+        Column("day", "DATE", (ColumnUse.FILTER,), "lineitem"),
+        Column("name", "VARCHAR", tuple(ColumnUse), "part"),
+    ),
+    "tables": (
+        Table("orders", "o_custkey", (TableKey(KEY, ("o_orderkey",)),)),
+        Table("lineitem", None, (TableKey(KEY, ("l_orderkey",)),)),
+        Table("part", None, ()),
+    ),
+}
+
+
+def test_an_entry_of_several_tables() -> None:
+    several = entry(**SEVERAL)
+    assert CatalogEntry.from_payload(several.to_payload()) == several
+    assert [table.is_public for table in several.tables] == [False, False, True]
+    assert verify_catalog_entry(several.sign(HOLDER.events), HOLDER.credential(), NOW) == several
+
+
+def test_an_entry_of_one_table_is_written_as_ever() -> None:
+    payload = entry().to_payload()
+    assert "tables" not in payload
+    assert payload["columns"][0] == {"name": "sex", "type": "INTEGER", "use": ["group", "filter"]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tables": ()},
+        {"tables": SEVERAL["tables"][:2]},
+        {"columns": SEVERAL["columns"][:3]},
+        {"columns": (*SEVERAL["columns"], Column("DAY", "DATE", (), "orders"))},
+        {"columns": (*SEVERAL["columns"], Column("day", "DATE", (ColumnUse.GROUP,)))},
+        {"tables": (*SEVERAL["tables"], Table("ORDERS", "u", ()))},
+    ],
+)
+def test_tables_and_columns_of_an_entry_agree(changes: dict) -> None:
+    with pytest.raises(DocumentError):
+        entry(**{**SEVERAL, **changes})
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        [],
+        [{"name": "orders", "unit": None}],
+        [{"name": "or ders", "unit": None, "keys": []}],
+        [{"name": "orders", "unit": "a b", "keys": []}],
+        [{"name": "orders", "unit": None, "keys": [{"domain": "", "columns": ["a"]}]}],
+        [{"name": "orders", "unit": None, "keys": [{"domain": "d", "columns": []}]}],
+    ],
+)
+def test_tables_of_an_entry_are_read_strictly(tables: list) -> None:
+    with pytest.raises(DocumentError):
+        CatalogEntry.from_payload({**entry(**SEVERAL).to_payload(), "tables": tables})

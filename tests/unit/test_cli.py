@@ -141,7 +141,7 @@ def test_online_commands_ask_for_a_profile(arguments, monkeypatch):
         (["log", "verify", ".", "--key", "x", "--trust", "y"], "not both"),
         (["log", "verify", "https://example.org/log", "--trust", "y"], "--credential"),
         (["sandbox", "run", "--product", "p.yaml"], "--sql"),
-        (["bench", "nothing"], "query, publish, search, negotiate"),
+        (["bench", "nothing"], "query, publish, search, negotiate, guard"),
         (["demo", "--keep", "."], "already"),
         (["node", "serve", ".", "--set", "x"], "key=value"),
         (["product", "publish", "p", "--offers", "nowhere.yaml"], "nowhere.yaml"),

@@ -8,8 +8,10 @@ from trading_world import shelved
 
 from luoshu.connector.catalog.entry_building import build_entry, read_offers
 from luoshu.connector.errors import NodeError
-from luoshu.contracts.product import ColumnUse
+from luoshu.contracts.product import ColumnUse, Table, TableKey
+from luoshu.sandbox.prepared import PreparedColumn, PreparedTable
 from luoshu.sandbox.product_file import parse_product
+from luoshu.sandbox.schema import BIGINT, DATE, VARCHAR, ColumnSchema, UnitKey, Use
 
 
 def build(product, *offers, version=1, previous=None):
@@ -76,3 +78,57 @@ def test_malformed_offers_name_the_field():
         read_offers(b'[{"id": "a", "visible_to": ["*"], "terms": {}, "limits": {}}]')
     assert caught.value.reason == "TERMS_INVALID"
     assert "answer" in caught.value.public
+
+
+SEVERAL = """
+id: tpch
+tables:
+  orders:   {parquet: o, unit: o_custkey, columns: {day: {use: [group]}}}
+  lineitem:
+    parquet: l
+    unit: {via: orders, on: {l_orderkey: o_orderkey}}
+    columns: {l_orderkey: {use: [group]}}
+  part: {parquet: p, public: true}
+release: {mode: aggregate, min_units: 10}
+"""
+KEY = "orders(o_orderkey)"
+
+
+def column(name, kind, *uses):
+    return PreparedColumn(ColumnSchema(name, kind, frozenset(uses)))
+
+
+def test_tables_and_how_they_join_are_in_the_entry():
+    tables = (
+        PreparedTable(
+            "orders",
+            "o_custkey",
+            (column("day", DATE, Use.GROUP), column("o_orderkey", BIGINT)),
+            (UnitKey(KEY, ("o_orderkey",)),),
+        ),
+        PreparedTable(
+            "lineitem",
+            "unit_of_lineitem",
+            (column("l_orderkey", BIGINT, Use.GROUP),),
+            (UnitKey(KEY, ("l_orderkey",)),),
+        ),
+        PreparedTable("part", None, (column("name", VARCHAR, *Use),)),
+    )
+    product = shelved("tpch")
+    product = replace(
+        product, file=parse_product(SEVERAL), prepared=replace(product.prepared, tables=tables)
+    )
+    entry = build(product)
+    assert entry.tables == (
+        Table("orders", "o_custkey", (TableKey(KEY, ("o_orderkey",)),)),
+        Table("lineitem", None, (TableKey(KEY, ("l_orderkey",)),)),
+        Table("part", None, ()),
+    )
+    assert [(c.table, c.name, c.use) for c in entry.columns] == [
+        ("orders", "day", (ColumnUse.GROUP,)),
+        ("orders", "o_orderkey", ()),
+        ("lineitem", "l_orderkey", (ColumnUse.GROUP,)),
+        ("part", "name", tuple(ColumnUse)),
+    ]
+    assert entry.privacy_unit == "o_custkey"
+    assert "unit_of_lineitem" not in str(entry.to_payload())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,7 +11,15 @@ import pytest
 from sandbox_world import PRODUCT
 
 from luoshu.sandbox.errors import ProductFileError
-from luoshu.sandbox.product_file import AggregateRelease, UnitPath, load_product_file, parse_product
+from luoshu.sandbox.product_file import (
+    AggregateRelease,
+    ColumnRule,
+    DifferentialPrivacyRelease,
+    ProductFile,
+    UnitPath,
+    load_product_file,
+    parse_product,
+)
 from luoshu.sandbox.schema import Use
 
 SEVERAL = """
@@ -125,6 +134,92 @@ def test_other_documents_are_refused(text: str) -> None:
 def test_table_needs_a_unit_or_is_public() -> None:
     with pytest.raises(ProductFileError, match="public: true"):
         parse_product(SEVERAL.replace(", public: true", ""))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("columns: {day:", "columns: {o_custkey: {use: [group]}, day:", "orders: the privacy unit"),
+        ("columns: {day:", "columns: {O_CUSTKEY: {use: [group]}, day:", "orders: two columns"),
+        ("columns: {day:", "columns: {O_ORDERKEY: {use: [group]}, day:", "orders: two columns"),
+        ("columns: {flag:", "columns: {L_orderkey: {use: [group]}, flag:", "lineitem: two columns"),
+        ("  part:", "  Orders:", "two tables differ only in the case"),
+        ("via: orders", "via: nothing", "there is no table nothing"),
+        ("via: orders", "via: part", "part is public"),
+        ("via: orders", "via: lineitem", "in a circle: lineitem → lineitem"),
+        ("unit: o_custkey", "unit: {via: lineitem, on: {a: b}}", "in a circle"),
+        ("{l_orderkey: o_orderkey}", "{}", "lineitem.unit"),
+        ("{l_orderkey: o_orderkey}", "{l_orderkey: o_custkey, a: b}", "name it alone"),
+    ],
+)
+def test_mistakes_in_tables_are_named(old: str, new: str, said: str) -> None:
+    assert old in SEVERAL
+    with pytest.raises(ProductFileError) as refused:
+        parse_product(SEVERAL.replace(old, new, 1))
+    assert said in refused.value.message
+
+
+def test_column_of_a_path_may_be_declared() -> None:
+    product = parse_product(
+        SEVERAL.replace("columns: {flag:", "columns: {l_orderkey: {use: [group]}, flag:")
+    )
+    assert [source.table for source in product.unit_sources] == ["orders", "lineitem", "part"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "domain"),
+    [
+        ("", "patient_id"),
+        ("privacy_domain: Patients\n", "patients"),
+        ('privacy_domain: "Cafe\\u0301"\n', "café"),
+    ],
+)
+def test_domain_is_the_units_column_or_declared(declared: str, domain: str) -> None:
+    assert parse_product(declared + PRODUCT).domain == domain
+
+
+def test_domain_of_several_tables_is_the_first_unit_column() -> None:
+    assert parse_product(SEVERAL).domain == "o_custkey"
+    public = (
+        "id: p\ntables: {a: {parquet: a, public: true}}\nrelease: {mode: aggregate, min_units: 2}"
+    )
+    assert parse_product(public).domain == ""
+
+
+@pytest.mark.parametrize(
+    ("product_id", "name"),
+    [("a-b-c", "a_b_c"), ("main", "main_"), ("temp", "temp_"), ("pg-catalog", "pg_catalog_")],
+)
+def test_name_in_sql(product_id: str, name: str) -> None:
+    product = parse_product(PRODUCT.replace("id: visits", f"id: {product_id}", 1))
+    assert product.table_name == name
+    assert list(product.table_rules) == [name]
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "product-file.md"
+
+
+def test_examples_of_the_documentation_are_product_files() -> None:
+    examples = re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    assert [parse_product(example).id for example in examples] == ["lung-survival", "shop"]
+
+
+def test_every_key_is_documented() -> None:
+    text = PAGE.read_text("utf-8")
+    releases = (AggregateRelease, DifferentialPrivacyRelease)
+    keys = {name for model in (ProductFile, *releases) for name in model.model_fields}
+    keys |= {f"columns.<name>.{name}" for name in ColumnRule.model_fields}
+    assert not [key for key in sorted(keys) if f"`{key}`" not in text]
+
+
+def test_product_file_of_tpch() -> None:
+    product = load_product_file(Path(__file__).parents[1] / "support" / "tpch.yaml")
+    assert len(product.table_rules) == 8
+    assert [s.table for s in product.unit_sources if not s.is_public] == [
+        "customer",
+        "orders",
+        "lineitem",
+    ]
 
 
 def test_missing_and_large_files(tmp_path: Path) -> None:

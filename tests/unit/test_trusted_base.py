@@ -16,7 +16,8 @@ from luoshu.sandbox.isolation.runtime import Runtime
 WORKERS = Path(__file__).parents[2] / "sandbox" / "luoshu" / "sandbox" / "worker"
 ENGINE = "_duckdb"
 ARRAYS = "numpy"
-COMPUTING = {"stage1", "release"}
+NOISE = {"opendp", "deprecated", "wrapt"}
+COMPUTING = {"stage1", "release", "release_dp"}
 
 PROBE = """
 import importlib, json, sys
@@ -44,14 +45,32 @@ def foreign(modules: set[str]) -> set[str]:
 def test_worker_loads_the_sandbox_and_its_engine_only(worker: str) -> None:
     modules = loaded_by(f"luoshu.sandbox.worker.{worker}")
     assert "luoshu.sandbox.worker.stage" in modules
-    assert not foreign(modules)
+    assert {name.split(".")[0] for name in foreign(modules)} == (
+        NOISE if worker == "release_dp" else set()
+    )
     portions = {".".join(name.split(".")[:2]) for name in modules if name.startswith("luoshu.")}
     assert portions == {"luoshu.sandbox"}
     assert (ARRAYS in modules) == (worker in COMPUTING)
 
 
-def test_release_worker_has_no_engine() -> None:
-    assert ENGINE not in loaded_by("luoshu.sandbox.worker.release")
+@pytest.mark.parametrize("worker", ["release", "release_dp"])
+def test_release_workers_have_no_engine(worker: str) -> None:
+    assert ENGINE not in loaded_by(f"luoshu.sandbox.worker.{worker}")
+
+
+def test_the_connector_plans_and_accounts_without_the_library_of_noise() -> None:
+    for module in ("luoshu.sandbox.run", "luoshu.connector.compute.budget"):
+        assert not NOISE & loaded_by(module)
+
+
+def test_the_library_of_noise_is_seen_by_one_worker_and_in_parts() -> None:
+    runtime = Runtime.find()
+    for entry in ("stage1", "release", "release_dp", "stage2", "prepare"):
+        targets = {mount.target for mount in runtime.mounts_of(entry)}
+        assert ("/app/opendp/lib" in targets) == (entry == "release_dp")
+        assert not {f"/app/opendp/{part}" for part in ("extras", "context.py", "prelude.py")} & (
+            targets
+        )
 
 
 def test_launcher_never_loads_grpc_nor_an_engine() -> None:
@@ -62,7 +81,7 @@ def test_launcher_never_loads_grpc_nor_an_engine() -> None:
 
 def test_numpy_is_seen_by_the_workers_that_compute_and_in_parts() -> None:
     runtime = Runtime.find()
-    for entry in ("stage1", "release", "stage2", "prepare"):
+    for entry in ("stage1", "release", "release_dp", "stage2", "prepare"):
         targets = {mount.target for mount in runtime.mounts_of(entry)}
         assert any(target.startswith("/app/numpy/") for target in targets) == (entry in COMPUTING)
         assert not {f"/app/numpy/{part}" for part in ("random", "f2py", "tests", "fft")} & targets

@@ -14,6 +14,10 @@ from typing import Protocol, cast
 from luoshu.bench.figures import Report
 
 
+class MissingProgramError(Exception):
+    """A benchmark needs a program that isn't installed; says which, and how to get it."""
+
+
 class Benchmark(Protocol):
     """Measures, and returns the report."""
 
@@ -34,6 +38,6 @@ class _Lazy:
 
 
 benchmarks: Mapping[str, Benchmark] = MappingProxyType(
-    {name: _Lazy(name) for name in ("query", "publish", "search", "negotiate")}
+    {name: _Lazy(name) for name in ("query", "publish", "search", "negotiate", "guard")}
 )
 """Name to benchmark."""

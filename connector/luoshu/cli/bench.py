@@ -11,17 +11,20 @@ from luoshu.cli.output import JsonOption, print_json, print_table, progress
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="query, publish, search or negotiate.")],
+    name: Annotated[str, typer.Argument(help="query, publish, search, negotiate or guard.")],
     quick: Annotated[bool, typer.Option("--quick", help="Fewer runs; for a first look.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure this machine. Reports figures against targets and never fails by them."""
-    from luoshu.bench import benchmarks
+    from luoshu.bench import MissingProgramError, benchmarks
 
     if name not in benchmarks:
         raise UsageError(f"There is no benchmark {name!r}. There are: {', '.join(benchmarks)}.")
-    with progress(f"bench {name}"):
-        report = benchmarks[name](quick=quick)
+    try:
+        with progress(f"bench {name}"):
+            report = benchmarks[name](quick=quick)
+    except MissingProgramError as error:
+        raise UsageError(str(error)) from None
     if as_json:
         print_json(report)
         return

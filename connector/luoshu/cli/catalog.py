@@ -91,18 +91,26 @@ def _print(product: Product) -> None:
     typer.echo("\nColumns")
     print_table(
         ("column", "type", "use"),
-        [(column.name, column.type, ", ".join(column.use)) for column in entry.columns],
+        [
+            (
+                f"{column.table}.{column.name}" if column.table else column.name,
+                column.type,
+                ", ".join(column.use) or "join",
+            )
+            for column in entry.columns
+        ],
         "none",
     )
     typer.echo("\nOffers")
     print_table(
-        ("offer", "purposes", "uses", "until", "answer"),
+        ("offer", "purposes", "uses", "until", "queries", "answer"),
         [
             (
                 offer.id,
                 ", ".join(sorted(offer.terms.purposes or ("any",))),
                 offer.terms.uses or "any number",
                 offer.terms.not_after or "open",
+                ", ".join(template.name for template in offer.terms.templates) or "any SQL",
                 offer.answer,
             )
             for offer in entry.offers

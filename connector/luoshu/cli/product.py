@@ -39,6 +39,7 @@ def prepare(
         "digest": prepared.digest,
         "rows": prepared.rows,
         "units": prepared.units,
+        "tables": [table.name for table in prepared.tables],
         "columns": [column.name for column in prepared.columns],
         "notes": list(prepared.notes),
     }

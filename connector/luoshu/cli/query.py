@@ -11,9 +11,11 @@ import typer
 
 from luoshu.cli.connection import ProfileOption, open_space
 from luoshu.cli.exits import UsageError
+from luoshu.cli.inputs import assignments
 from luoshu.cli.output import JsonOption, note, print_json, print_table, progress
 
 if TYPE_CHECKING:
+    from luoshu.sdk.explanation import Explanation
     from luoshu.sdk.result import Result
 
 
@@ -24,6 +26,16 @@ def query(
     ] = None,
     sql_file: Annotated[
         Path | None, typer.Option("--sql-file", help="File that holds the statement.")
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of SQL: a template of the contract, see `luoshu contract show`."
+        ),
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A template's value, as name=value; repeatable."),
     ] = None,
     purpose: Annotated[
         str | None, typer.Option(help="What it is for; may be left out if the contract has one.")
@@ -36,6 +48,10 @@ def query(
         Path | None,
         typer.Option(help="Save the receipt; `luoshu evidence verify` checks it offline."),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Don't compute: say what it would cost, and how noisy."),
+    ] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the result.")] = 300,
     as_json: JsonOption = False,
     profile: ProfileOption = None,
@@ -43,10 +59,26 @@ def query(
     """Compute under a contract; the result is shown only after its receipt has been verified."""
     if as_json and as_csv:
         raise UsageError("Choose one of --json and --csv.")
-    text = _statement(sql, sql_file)
+    text = None if template else _statement(sql, sql_file)
+    parameters = _parameters(template, values, sql or sql_file)
+    if explain:
+        with open_space(profile) as space:
+            told = space.contract(contract).explain(
+                text, template=template, parameters=parameters, purpose=purpose
+            )
+        if as_json:
+            print_json(told.document)
+        else:
+            _print_explanation(told)
+        return
     with open_space(profile) as space, progress("query") as show:
         result = space.contract(contract).query(
-            text, purpose=purpose, timeout=timeout, on_phase=show
+            text,
+            template=template,
+            parameters=parameters,
+            purpose=purpose,
+            timeout=timeout,
+            on_phase=show,
         )
     if receipt:
         result.receipt.save(receipt)
@@ -69,10 +101,53 @@ def query(
 
 def _statement(sql: str | None, sql_file: Path | None) -> str:
     if (sql is None) == (sql_file is None):
-        raise UsageError("Give the statement by --sql or by --sql-file.")
+        raise UsageError("Give the statement by --sql or by --sql-file, or a --template.")
     if sql_file is not None:
         return sql_file.read_text(encoding="utf-8")
     return sys.stdin.read() if sql == "-" else str(sql)
+
+
+def _parameters(
+    template: str | None, values: list[str] | None, statement: object
+) -> dict[str, str] | None:
+    if template is None:
+        if values:
+            raise UsageError("--set goes with --template.")
+        return None
+    if statement:
+        raise UsageError("Give SQL or a --template, not both.")
+    given = assignments("--set", values or ())
+    for name, several in given.items():
+        if len(several) > 1:
+            raise UsageError(f"--set {name} is given twice.")
+    return {name: several[0] for name, several in given.items()}
+
+
+def _print_explanation(told: Explanation) -> None:
+    uses = "not limited" if told.uses_left is None else f"{told.uses_left} left"
+    if told.cost is None:
+        note(f"Released by {told.mode}, without noise and privacy budget. Uses: {uses}.")
+        return
+    note(f"It costs {told.cost}; {told.affords} like it can be paid for. Uses: {uses}.")
+    pots = [("budget", pot) for pot in told.budgets]
+    if told.quota is not None:
+        pots.append(("quota", told.quota))
+    for name, pot in pots:
+        note(
+            f"The {name} of epsilon {pot.epsilon:f}, delta {pot.delta:f} has {pot.remaining} left."
+        )
+    print_table(
+        ("result", "standard deviation of its noise", "groups need about"),
+        [
+            (
+                one.what,
+                f"{one.deviation:.4g}",
+                f"{one.threshold:.0f}" if one.threshold else "nothing: all come out",
+            )
+            for one in told.noise
+        ],
+        "Nothing noisy is released.",
+    )
 
 
 def _print_json(result: Result) -> None:

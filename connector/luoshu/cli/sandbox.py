@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ import typer
 
 from luoshu.cli.exits import UsageError
 from luoshu.cli.output import JsonOption, note, print_json, print_table, progress
+from luoshu.cli.verdicts import print_verdicts, read_statements, verdicts
 
 app = typer.Typer(no_args_is_help=True, help="Try a product and a query locally, without a node.")
 
@@ -40,8 +41,14 @@ def run(
     ] = None,
     sql_file: Annotated[
         Path | None,
-        typer.Option("--sql-file", help="One statement a line; prints one JSON object a line."),
+        typer.Option(
+            "--sql-file",
+            help="One statement a line, or a folder of .sql files; prints one JSON object a line.",
+        ),
     ] = None,
+    as_verdicts: Annotated[
+        bool, typer.Option("--verdicts", help="Only a table: what was released, what denied, why.")
+    ] = False,
     history: Annotated[
         Path | None, typer.Option(help="Keep the release history between runs here.")
     ] = None,
@@ -60,21 +67,28 @@ def run(
     statements = _statements(sql, sql_file)
     if explain and viewer is Viewer.ANALYST:
         raise UsageError("--explain is for the holder's eyes; leave it out with --as analyst.")
+    if as_verdicts and viewer is Viewer.ANALYST:
+        raise UsageError("--verdicts is for the holder; leave out `--as analyst`.")
     # Stopped like this, a program leaves its files behind: here, copies of protected data.
     signal.signal(signal.SIGTERM, _terminated)
     from luoshu.sandbox.dry_run import EXIT_CODES, FAILED, HistoryError, dry_run
     from luoshu.sandbox.errors import ProductFileError, SandboxError
 
+    wants_json = as_json
     as_json = as_json or sql_file is not None
     worst = 0
     try:
         answers = dry_run(
             product,
-            statements,
+            statements.values(),
             as_analyst=viewer is Viewer.ANALYST,
             explain=explain,
             history=history,
         )
+        if as_verdicts:
+            with progress("sandbox"):
+                failed = print_verdicts(verdicts(statements, answers), as_json=wants_json)
+            raise typer.Exit(EXIT_CODES[FAILED] if failed else 0)
         while True:
             # The spinner ends before an answer is printed: both may be on one terminal.
             with progress("sandbox"):
@@ -103,18 +117,12 @@ def _terminated(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _statements(sql: str | None, sql_file: Path | None) -> Sequence[str]:
+def _statements(sql: str | None, sql_file: Path | None) -> Mapping[str, str]:
     if (sql is None) == (sql_file is None):
         raise UsageError("Give the statement by --sql or a file of statements by --sql-file.")
     if sql_file is not None:
-        try:
-            # Lines end where other programs end them, not at any separator that Unicode has.
-            lines = sql_file.read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise UsageError(f"{sql_file} can't be read: {why}.") from None
-        return [line for line in lines if line.strip()]
-    return [sys.stdin.read() if sql == "-" else str(sql)]
+        return read_statements(sql_file)
+    return {"1": sys.stdin.read() if sql == "-" else str(sql)}
 
 
 def _print(answer: Mapping[str, object]) -> None:

@@ -157,6 +157,22 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
         "请向节点管理员申请该角色，或以具备该角色的身份调用。",
     ),
     (
+        "TEMPLATE_REQUIRED",
+        "PERMISSION_DENIED",
+        "The contract allows its query templates only.",
+        "Choose one with `luoshu query --template`; `luoshu contract show` lists them.",
+        "该合约仅允许使用其查询模板。",
+        "请用 `luoshu query --template` 选择模板；可用 `luoshu contract show` 查看。",
+    ),
+    (
+        "TEMPLATE_DENIED",
+        "PERMISSION_DENIED",
+        "The contract has no such query template, or doesn't allow these values in it.",
+        "Correct the name or the value; `luoshu contract show` lists templates and values.",
+        "合约中没有该查询模板，或不允许这些取值。",
+        "请更正模板名称或取值；可用 `luoshu contract show` 查看模板及允许的取值。",
+    ),
+    (
         "POLICY_DENIED",
         "PERMISSION_DENIED",
         "The contract's terms don't permit this use.",
@@ -195,6 +211,22 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
         "Negotiate a new contract with `luoshu contract request`.",
         "合约约定的使用次数已用完。",
         "请用 `luoshu contract request` 协商新的合约。",
+    ),
+    (
+        "PRIVACY_BUDGET_EXHAUSTED",
+        "RESOURCE_EXHAUSTED",
+        "The privacy budget of the people in this data doesn't pay for this computation.",
+        "Ask the holder whether its budget can be raised; what was spent is never given back.",
+        "所涉人群的隐私预算不足以支付此次计算。",
+        "请询问数据持有方能否提高预算；已消耗的预算不会退还。",
+    ),
+    (
+        "PRIVACY_QUOTA_EXHAUSTED",
+        "RESOURCE_EXHAUSTED",
+        "The contract's privacy quota doesn't pay for this computation.",
+        "Negotiate a contract with a larger quota by `luoshu contract request`.",
+        "合约的隐私配额不足以支付此次计算。",
+        "请用 `luoshu contract request` 协商配额更高的合约。",
     ),
     (
         "RATE_LIMITED",
@@ -373,10 +405,10 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
         "UNAVAILABLE",
         "The holder's record of earlier releases doesn't verify, so nothing more is computed over "
         "this data.",
-        "The holder's administrator checks the node's log for the file that is missing or altered "
-        "and puts it back from a backup; see docs/usage-log.md.",
+        "The holder's administrator runs `luoshu doctor` on the node, which names the file, and "
+        "puts it back from a backup; see docs/usage-log.md.",
         "持有方的既往发布记录验证失败，因此不再对该数据执行计算。",
-        "请持有方管理员在节点日志中查明缺失或被改动的文件，并从备份中恢复；见 docs/usage-log.md。",
+        "请持有方管理员对节点运行 `luoshu doctor` 查明文件，并从备份中恢复；见 docs/usage-log.md。",
     ),
     (
         "SANDBOX_UNAVAILABLE",

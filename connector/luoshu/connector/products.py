@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from luoshu.connector.catalog.entry_building import ShelvedProduct
+from luoshu.connector.compute.budget import domain_limits
 from luoshu.connector.errors import NodeError
 from luoshu.contracts.errors import ContractsError
 from luoshu.contracts.ids import check_label, parse_product_id
@@ -22,6 +23,7 @@ from luoshu.sandbox.isolation.port import Isolation
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.product_file import load_product_file
 from luoshu.sandbox.registry import UnitDomain
+from luoshu.sandbox.release.dp_budget import Guarantee
 
 PRODUCTS: Final = "products"
 PRODUCT_FILE: Final = "product.yaml"
@@ -94,6 +96,21 @@ class NodeProducts:
             return UnitDomain.load(self._units, name)
         except SandboxError as error:
             raise NodeError("PRODUCT_FILE_INVALID", error.message) from error
+
+    def domain_limits(self, domain: str) -> tuple[Guarantee, ...]:
+        """The privacy budgets that the products of a domain declare.
+
+        Raises:
+            NodeError: PRODUCT_FILE_INVALID; what can't be read might be what limits.
+        """
+        try:
+            declared = [
+                load_product_file(self._root / name / _CURRENT / PRODUCT_FILE)
+                for name in self.local_ids()
+            ]
+        except SandboxError as error:
+            raise NodeError("PRODUCT_FILE_INVALID", error.message) from error
+        return domain_limits(declared, domain)
 
 
 def prepare_on_node(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from luoshu.connector.dp_rules import dp_floor, dp_limits
 from luoshu.contracts.release_terms import (
     AGGREGATE_DEFAULTS,
     ReleaseMode,
@@ -23,6 +24,8 @@ __all__ = ["effective_rules", "floor_of"]
 def floor_of(product: PreparedProduct) -> ReleaseTerms:
     """The release floor of a prepared product, as terms that leave open what is the default."""
     floor, default = product.release, AGGREGATE_DEFAULTS
+    if floor.mode == ReleaseMode.DP:
+        return dp_floor(floor)
     terms = ReleaseTerms(ReleaseMode(floor.mode), floor.min_units)
     if terms.mode is not ReleaseMode.AGGREGATE:
         return terms
@@ -52,4 +55,5 @@ def effective_rules(terms: ReleaseTerms, product: PreparedProduct) -> ReleaseRul
         dominance_ppm=rule.dominance_ppm,
         scope=rule.scope.value,
         debits=rule.debits,
+        dp=dp_limits(terms, floor),
     )

@@ -37,9 +37,11 @@ from luoshu.contracts.terms import Terms
 from luoshu.contracts.times import to_milliseconds
 from luoshu.sdk.computation import Computation, Parties, PhaseCallback
 from luoshu.sdk.errors import DeadlineError, InvalidRequestError, VerificationError
+from luoshu.sdk.explanation import Explanation, read_explanation
 from luoshu.sdk.result import Result
 from luoshu.sdk.rpc.client import NodeClient
 from luoshu.sdk.rpc.messages import ContractAction, ContractAnswer, ContractSummary
+from luoshu.sdk.templates import call_of
 from luoshu.sdk.terms import Wish, as_list
 
 WAITING_FOR_PROVIDER = frozenset({"REQUESTED", "ACCEPTED", "AGREED", "VERIFIED"})
@@ -299,30 +301,31 @@ class Contract:
 
     # Uses
 
-    def submit(self, sql: str, *, purpose: str | None = None) -> Computation:
+    def submit(
+        self,
+        sql: str | None = None,
+        *,
+        template: str | None = None,
+        parameters: Mapping[str, object] | None = None,
+        purpose: str | None = None,
+    ) -> Computation:
         """Signs and submits one query; doesn't wait.
 
         Args:
             sql: One SELECT statement, at most 64 KiB.
+            template: Instead of SQL, the name of one of the contract's templates.
+            parameters: Values of the template's parameters, by name; integers, texts, booleans,
+                dates and decimals, or the text of one.
             purpose: What for; needed unless the contract allows exactly one.
 
         Raises:
-            InvalidRequestError: No purpose, or SQL that can't be signed.
+            InvalidRequestError: No purpose, SQL that can't be signed, or a template or value
+                that the contract doesn't have.
             DeniedError: Refused before it started.
         """
         actor = self._actor
-        request_id = ids.request_id(uuid4())
-        try:
-            request = ComputationRequest(
-                id=request_id,
-                contract_id=self._id,
-                user_id=actor.user.user_id,
-                purpose=purpose or self._only_purpose(),
-                sql=sql,
-                issued_at=to_milliseconds(actor.clock()),
-            ).sign(actor.request_key)
-        except ContractsError as error:
-            raise InvalidRequestError(f"This can't be asked: {error}") from error
+        asked = self._request(sql, template, parameters, purpose)
+        request = asked.sign(actor.request_key)
         parties = Parties(
             trust=actor.trust,
             contract_id=self._id,
@@ -331,20 +334,68 @@ class Contract:
             user_credential=actor.user_credential,
         )
         self._client.submit(request.to_bytes())
-        return Computation(self._client, request_id, request, parties)
+        return Computation(self._client, asked.id, request, parties)
+
+    def explain(
+        self,
+        sql: str | None = None,
+        *,
+        template: str | None = None,
+        parameters: Mapping[str, object] | None = None,
+        purpose: str | None = None,
+    ) -> Explanation:
+        """Says what a query would cost, what is left, and how noisy it would be; spends nothing.
+
+        Args: as `submit` takes them.
+
+        Raises:
+            InvalidRequestError: As `submit`.
+            DeniedError: The guard refuses the query.
+        """
+        asked = self._request(sql, template, parameters, purpose)
+        answer = self._client.explain_computation(canonicalize(asked.to_payload()))
+        return read_explanation(answer)
 
     def query(
         self,
-        sql: str,
+        sql: str | None = None,
         *,
+        template: str | None = None,
+        parameters: Mapping[str, object] | None = None,
         purpose: str | None = None,
         timeout: float = 300.0,
         on_phase: PhaseCallback | None = None,
     ) -> Result:
         """Computes under the contract; see `submit` and `Computation.result`."""
-        return self.submit(sql, purpose=purpose).result(timeout, on_phase)
+        computation = self.submit(sql, template=template, parameters=parameters, purpose=purpose)
+        return computation.result(timeout, on_phase)
 
     # Inside
+
+    def _request(
+        self,
+        sql: str | None,
+        template: str | None,
+        parameters: Mapping[str, object] | None,
+        purpose: str | None,
+    ) -> ComputationRequest:
+        if template is None and (sql is None or parameters is not None):
+            raise InvalidRequestError("Give SQL, or a template with its parameters.")
+        try:
+            call = None
+            if template is not None:
+                call = call_of(self.terms, template, parameters or {})
+            return ComputationRequest(
+                id=ids.request_id(uuid4()),
+                contract_id=self._id,
+                user_id=self._actor.user.user_id,
+                purpose=purpose or self._only_purpose(),
+                sql=sql,
+                issued_at=to_milliseconds(self._actor.clock()),
+                template=call,
+            )
+        except ContractsError as error:
+            raise InvalidRequestError(f"This can't be asked: {error}") from error
 
     def _only_purpose(self) -> str:
         purposes = sorted(self.terms.purposes or ())

@@ -41,7 +41,8 @@ class Refuse:
     """End the negotiation.
 
     Attributes:
-        rule: Which bound it is about: ``purpose``, ``region``, ``validity`` or ``release``.
+        rule: Which bound it is about: ``purpose``, ``region``, ``validity``, ``release`` or
+            ``templates``.
         reason: Public text for the termination.
     """
 
@@ -84,10 +85,21 @@ def answer_request(offer: Offer, limits: Limits, asked: Terms, now: datetime) ->
         if isinstance(fitted, Refuse):
             return fitted
         permissions.append(fitted)
+    templates = asked.templates
+    if offer.terms.templates:
+        # Any SQL is more than what the offer allows, and its templates are what is left of that.
+        templates = tuple(
+            template
+            for template in asked.templates or offer.terms.templates
+            if template in offer.terms.templates
+        )
+        if not templates:
+            return Refuse("templates", "the offer allows its own query templates only")
     given = Terms(
         permissions=tuple(dict.fromkeys(permissions)),
         release=asked.release,
         prohibitions=_join(asked.prohibitions, offer.terms.prohibitions),
+        templates=templates,
     )
     return Agree(asked) if given == asked else Counter(given)
 

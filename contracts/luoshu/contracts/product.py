@@ -41,6 +41,8 @@ from luoshu.contracts.product_facts import (
     DeliveryForm,
     PersonalInformation,
     QualityGrade,
+    Table,
+    TableKey,
     check_column,
 )
 from luoshu.contracts.release_terms import ReleaseTerms
@@ -58,10 +60,13 @@ __all__ = [
     "Offer",
     "PersonalInformation",
     "QualityGrade",
+    "Table",
+    "TableKey",
     "Tombstone",
 ]
 
 _MAX_COLUMNS = 256
+_MAX_TABLES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,8 @@ class CatalogEntry:
         offers: Distinct ids, each no weaker than the floor.
         issued_at: When this version was signed.
         valid_until: End of its validity, exclusive.
+        tables: The tables of a product of several, each column's `table` among them; empty for a
+            product of one.
     """
 
     id: str
@@ -112,13 +119,20 @@ class CatalogEntry:
     offers: tuple[Offer, ...]
     issued_at: datetime
     valid_until: datetime
+    tables: tuple[Table, ...] = ()
 
     def __post_init__(self) -> None:
         _check_version(self.id, self.issuer, self.version, self.previous)
         if not self.issued_at < self.valid_until:
             raise DocumentError("an entry ends before it is issued")
-        if len({column.name.casefold() for column in self.columns}) != len(self.columns):
+        places = {(column.table, column.name.casefold()) for column in self.columns}
+        if len(places) != len(self.columns):
             raise DocumentError("an entry names a column twice")
+        if len({table.name.casefold() for table in self.tables}) != len(self.tables):
+            raise DocumentError("an entry names a table twice")
+        named: set[str | None] = {table.name for table in self.tables}
+        if {column.table for column in self.columns} != (named or {None}):
+            raise DocumentError("an entry's columns are of other tables than it names")
         if len({offer.id for offer in self.offers}) != len(self.offers):
             raise DocumentError("an entry names an offer twice")
         for offer in self.offers:
@@ -140,8 +154,8 @@ class CatalogEntry:
         return moment < self.valid_until
 
     def to_payload(self) -> JsonObject:
-        """The JSON form that the holder signs."""
-        return {
+        """The JSON form that the holder signs; a product of one table lists none."""
+        payload: JsonObject = {
             "schema": CATALOG_ENTRY.schema,
             "id": self.id,
             "version": self.version,
@@ -164,6 +178,9 @@ class CatalogEntry:
             "issued_at": format_time(self.issued_at),
             "valid_until": format_time(self.valid_until),
         }
+        if self.tables:
+            payload["tables"] = [table.to_payload() for table in self.tables]
+        return payload
 
     @classmethod
     def from_payload(cls, value: JsonObject) -> CatalogEntry:
@@ -182,6 +199,7 @@ class CatalogEntry:
                 *("delivery_form", "source", "update_cycle", "columns", "privacy_unit"),
                 *("release", "offers", "issued_at", "valid_until"),
             },
+            {"tables"},
         )
         return cls(
             id=fields.string("id", ids.parse_product_id),
@@ -204,6 +222,9 @@ class CatalogEntry:
             offers=fields.array("offers", Offer.from_payload, maximum=32),
             issued_at=fields.time("issued_at"),
             valid_until=fields.time("valid_until"),
+            tables=fields.array("tables", Table.from_payload, minimum=1, maximum=_MAX_TABLES)
+            if "tables" in fields
+            else (),
         )
 
     def sign(self, events_key: SigningKey) -> Envelope:

@@ -65,16 +65,23 @@ class Column:
     Attributes:
         name: A word of letters, digits and underscores, in any script.
         type: SQL type, upper case.
-        use: What queries may do with it.
+        use: What queries may do with it; empty if it only joins tables.
+        table: The table it belongs to, in a product of several; None in a product of one.
     """
 
     name: str
     type: str
     use: tuple[ColumnUse, ...]
+    table: str | None = None
 
     def to_payload(self) -> JsonObject:
-        """The JSON form."""
-        return {"name": self.name, "type": self.type, "use": [use.value for use in self.use]}
+        """The JSON form; a product of one table names none."""
+        payload: JsonObject = {
+            "name": self.name,
+            "type": self.type,
+            "use": [use.value for use in self.use],
+        }
+        return payload if self.table is None else {**payload, "table": self.table}
 
     @classmethod
     def from_payload(cls, value: JsonValue) -> Column:
@@ -83,11 +90,84 @@ class Column:
         Raises:
             DocumentError: Ill-formed.
         """
-        fields = Fields(value, "column", {"name", "type", "use"})
+        fields = Fields(value, "column", {"name", "type", "use"}, {"table"})
+        of_several = "table" in fields
         return cls(
             fields.string("name", check_column),
             fields.string("type", _check_type),
-            fields.choices("use", ColumnUse, minimum=1),
+            fields.choices("use", ColumnUse, minimum=0 if of_several else 1),
+            fields.string("table", check_column) if of_several else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TableKey:
+    """Columns of a table whose values belong to one privacy unit each.
+
+    Attributes:
+        domain: What they name, such as `orders(o_orderkey)`: tables whose keys share it can be
+            joined by equality of these columns.
+        columns: In the domain's order.
+    """
+
+    domain: str
+    columns: tuple[str, ...]
+
+    def to_payload(self) -> JsonObject:
+        """The JSON form."""
+        return {"domain": self.domain, "columns": list(self.columns)}
+
+    @classmethod
+    def from_payload(cls, value: JsonValue) -> TableKey:
+        """Reads the JSON form strictly.
+
+        Raises:
+            DocumentError: Ill-formed.
+        """
+        fields = Fields(value, "key", {"domain", "columns"})
+        columns = fields.strings("columns", check_column, minimum=1)
+        return cls(fields.text("domain", max_length=400), columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of a product of several.
+
+    Attributes:
+        name: A word, as columns are.
+        unit: Its column that names the privacy unit; None if only a key tells it.
+        keys: What else tells the unit of a row.
+    """
+
+    name: str
+    unit: str | None
+    keys: tuple[TableKey, ...]
+
+    @property
+    def is_public(self) -> bool:
+        """Whether its rows belong to nobody: nothing tells a unit."""
+        return self.unit is None and not self.keys
+
+    def to_payload(self) -> JsonObject:
+        """The JSON form."""
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "keys": [key.to_payload() for key in self.keys],
+        }
+
+    @classmethod
+    def from_payload(cls, value: JsonValue) -> Table:
+        """Reads the JSON form strictly.
+
+        Raises:
+            DocumentError: Ill-formed.
+        """
+        fields = Fields(value, "table", {"name", "unit", "keys"})
+        return cls(
+            fields.string("name", check_column),
+            fields.nullable("unit", check_column),
+            fields.array("keys", TableKey.from_payload, maximum=16),
         )
 
 

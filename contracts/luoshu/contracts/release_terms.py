@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from luoshu.contracts.canonical import JsonObject, JsonValue
+from luoshu.contracts.dp_terms import DpTerms
 from luoshu.contracts.errors import DocumentError
 from luoshu.contracts.fields import Fields
 
@@ -99,6 +100,8 @@ class ReleaseTerms:
             may rest on; 0 only for ``rows``.
         jitter, dominance_ppm, scope, debits: See `AggregateRule`; None leaves the default.
             Of mode ``aggregate`` only.
+        dp: Of mode ``dp`` only; None leaves it to the product, and where that says nothing
+            either, nothing can be computed.
     """
 
     mode: ReleaseMode
@@ -107,6 +110,7 @@ class ReleaseTerms:
     dominance_ppm: int | None = None
     scope: ReleaseScope | None = None
     debits: int | None = None
+    dp: DpTerms | None = None
 
     def __post_init__(self) -> None:
         minimum = 0 if self.mode is ReleaseMode.ROWS else 1
@@ -114,6 +118,8 @@ class ReleaseTerms:
         given = [name for name in _AGGREGATE_KEYS if getattr(self, name) is not None]
         if given and self.mode is not ReleaseMode.AGGREGATE:
             raise DocumentError(f"release.{given[0]} is of the mode aggregate only")
+        if self.dp is not None and self.mode is not ReleaseMode.DP:
+            raise DocumentError("release.dp is of the mode dp only")
         for name, (low, high) in _AGGREGATE_BOUNDS.items():
             if getattr(self, name) is not None:
                 _check(name, getattr(self, name), low, high)
@@ -140,18 +146,26 @@ class ReleaseTerms:
             self.aggregate.stricter_or_equal(floor.aggregate)
         ):
             return False
+        if (
+            self.mode is floor.mode
+            and floor.dp is not None
+            and not (self.dp is not None and self.dp.stricter_or_equal(floor.dp))
+        ):
+            return False
         return self.min_units >= floor.min_units
 
     def completed_by(self, floor: ReleaseTerms) -> ReleaseTerms:
         """These terms, with what they leave open as a product's floor has it."""
         if self.mode is not floor.mode:
             return self
-        open_keys = [name for name in _AGGREGATE_KEYS if getattr(self, name) is None]
+        open_keys = [name for name in (*_AGGREGATE_KEYS, "dp") if getattr(self, name) is None]
         return replace(self, **{name: getattr(floor, name) for name in open_keys})
 
     def __str__(self) -> str:
         """For people: the mode and every rule that holds, defaults included."""
         text = f"{self.mode.value} with at least {self.min_units} units"
+        if self.dp is not None:
+            return f"dp with {self.dp}"
         if self.mode is not ReleaseMode.AGGREGATE:
             return text
         rule = self.aggregate
@@ -168,6 +182,8 @@ class ReleaseTerms:
             value = getattr(self, name)
             if value is not None:
                 payload[name] = value.value if isinstance(value, ReleaseScope) else value
+        if self.dp is not None:
+            payload["dp"] = self.dp.to_payload()
         return payload
 
     @classmethod
@@ -177,7 +193,7 @@ class ReleaseTerms:
         Raises:
             DocumentError: Ill-formed.
         """
-        fields = Fields(value, "release", {"mode", "min_units"}, _AGGREGATE_KEYS)
+        fields = Fields(value, "release", {"mode", "min_units"}, (*_AGGREGATE_KEYS, "dp"))
         numbers = {
             name: fields.integer(name) if name in fields else None for name in _AGGREGATE_BOUNDS
         }
@@ -185,6 +201,7 @@ class ReleaseTerms:
             fields.choice("mode", ReleaseMode),
             fields.integer("min_units", maximum=_MAX_UNITS),
             scope=fields.choice("scope", ReleaseScope) if "scope" in fields else None,
+            dp=DpTerms.from_payload(fields.raw("dp")) if "dp" in fields else None,
             **numbers,
         )
 

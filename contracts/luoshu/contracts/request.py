@@ -13,6 +13,7 @@ from luoshu.contracts.errors import ContractsError, DocumentError, RequestError
 from luoshu.contracts.fields import Fields, check_token
 from luoshu.contracts.keys import SigningKey
 from luoshu.contracts.membership import UserCredential
+from luoshu.contracts.templates import TemplateCall
 from luoshu.contracts.terms import Action
 from luoshu.contracts.times import MAX_SKEW, format_time
 
@@ -31,37 +32,46 @@ class ComputationRequest:
         user_id: The user that signs it.
         action: ``compute``.
         purpose: What the result is for, a term of the contract's vocabulary.
-        sql: The query, at most 64 KiB of UTF-8.
+        sql: The query, at most 64 KiB of UTF-8; None if `template` names it.
         issued_at: When it was signed.
+        template: Under a contract of templates: which one, with which values.
     """
 
     id: str
     contract_id: str
     user_id: str
     purpose: str
-    sql: str
+    sql: str | None
     issued_at: datetime
     action: Action = Action.COMPUTE
+    template: TemplateCall | None = None
 
     def __post_init__(self) -> None:
         ids.check_request_id(self.id)
         ids.check_contract_id(self.contract_id)
         ids.parse_user_id(self.user_id)
         check_token(self.purpose)
-        _check_sql(self.sql)
+        if (self.sql is None) == (self.template is None):
+            raise DocumentError("a request has either sql or template")
+        if self.sql is not None:
+            _check_sql(self.sql)
 
     def to_payload(self) -> JsonObject:
         """The JSON form that the user signs."""
-        return {
+        payload: JsonObject = {
             "schema": COMPUTATION_REQUEST.schema,
             "id": self.id,
             "contract_id": self.contract_id,
             "user_id": self.user_id,
             "action": self.action.value,
             "purpose": self.purpose,
-            "sql": self.sql,
             "issued_at": format_time(self.issued_at),
         }
+        if self.sql is not None:
+            payload["sql"] = self.sql
+        if self.template is not None:
+            payload["template"] = self.template.to_payload()
+        return payload
 
     @classmethod
     def from_payload(cls, value: JsonObject) -> ComputationRequest:
@@ -74,19 +84,19 @@ class ComputationRequest:
         fields = Fields(
             value,
             COMPUTATION_REQUEST.name,
-            {
-                *("schema", "id", "contract_id", "user_id", "action", "purpose", "sql"),
-                "issued_at",
-            },
+            {"schema", "id", "contract_id", "user_id", "action", "purpose", "issued_at"},
+            {"sql", "template"},
         )
+        call = TemplateCall.from_payload(fields.raw("template")) if "template" in fields else None
         return cls(
             id=fields.string("id"),
             contract_id=fields.string("contract_id"),
             user_id=fields.string("user_id"),
             action=fields.choice("action", Action),
             purpose=fields.string("purpose"),
-            sql=fields.string("sql"),
+            sql=fields.string("sql") if "sql" in fields else None,
             issued_at=fields.time("issued_at"),
+            template=call,
         )
 
     def sign(self, request_key: SigningKey) -> Envelope:

@@ -1,7 +1,8 @@
 """Contract terms: ODRL-shaped rules and a release section.
 
 The JSON follows ODRL 2.2 (``permission``, ``prohibition``, ``obligation``, each with
-``action`` and ``constraint``), as the Dataspace Protocol does, plus ``release``.
+``action`` and ``constraint``), as the Dataspace Protocol does, plus ``release`` and,
+for contracts that allow named queries only, ``templates``.
 Lists that are empty are left out, so that equal terms have equal bytes. Nobody
 enforces obligations yet, so terms that hold one are refused rather than signed.
 """
@@ -25,6 +26,7 @@ from luoshu.contracts.constraint import (
 from luoshu.contracts.errors import DocumentError
 from luoshu.contracts.fields import Fields
 from luoshu.contracts.release_terms import ReleaseMode, ReleaseScope, ReleaseTerms
+from luoshu.contracts.templates import MAX_TEMPLATES, QueryTemplate, check_templates
 from luoshu.contracts.times import format_time
 
 __all__ = [
@@ -105,17 +107,20 @@ class Terms:
         permissions: At least one.
         release: What may leave the sandbox.
         prohibitions: These win over permissions.
+        templates: The only queries that may be asked; empty allows any SQL.
     """
 
     permissions: tuple[Rule, ...]
     release: ReleaseTerms
     prohibitions: tuple[Rule, ...] = ()
+    templates: tuple[QueryTemplate, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.permissions) <= _MAX_RULES or len(self.prohibitions) > _MAX_RULES:
             raise DocumentError(
                 f"terms need 1 to {_MAX_RULES} permissions and at most {_MAX_RULES} prohibitions"
             )
+        check_templates(self.templates)
 
     @property
     def purposes(self) -> frozenset[str] | None:
@@ -165,6 +170,8 @@ class Terms:
         }
         if self.prohibitions:
             payload["prohibition"] = [rule.to_payload() for rule in self.prohibitions]
+        if self.templates:
+            payload["templates"] = [template.to_payload() for template in self.templates]
         return payload
 
     @classmethod
@@ -175,7 +182,9 @@ class Terms:
             DocumentError: Ill-formed; an unknown action, operand or operator; an
                 obligation.
         """
-        fields = Fields(value, "terms", {"permission", "release"}, {"prohibition", "obligation"})
+        fields = Fields(
+            value, "terms", {"permission", "release"}, {"prohibition", "obligation", "templates"}
+        )
         if "obligation" in fields:
             raise fields.error(
                 "obligation", "nothing enforces obligations yet, so they can't be agreed"
@@ -185,10 +194,16 @@ class Terms:
             prohibitions = fields.array(
                 "prohibition", Rule.from_payload, minimum=1, maximum=_MAX_RULES
             )
+        templates: tuple[QueryTemplate, ...] = ()
+        if "templates" in fields:
+            templates = fields.array(
+                "templates", QueryTemplate.from_payload, minimum=1, maximum=MAX_TEMPLATES
+            )
         return cls(
             fields.array("permission", Rule.from_payload, minimum=1, maximum=_MAX_RULES),
             ReleaseTerms.from_payload(fields.raw("release")),
             prohibitions,
+            templates,
         )
 
 
@@ -205,6 +220,7 @@ def simple_terms(
     dominance_ppm: int | None = None,
     scope: ReleaseScope | None = None,
     debits: int | None = None,
+    templates: Sequence[QueryTemplate] = (),
 ) -> Terms:
     """Builds terms of one permission to compute; what isn't given isn't bounded.
 
@@ -220,6 +236,7 @@ def simple_terms(
         dominance_ppm: Parts per million.
         scope: What a result is compared with.
         debits: Before the contract is suspended.
+        templates: The only queries that may be asked; none allows any SQL.
 
     Raises:
         DocumentError: A value is not fit for its constraint.
@@ -238,7 +255,8 @@ def simple_terms(
     if regions:
         constraints.append(Constraint(LeftOperand.REGION, Operator.IS_PART_OF, tuple(regions)))
     release = ReleaseTerms(mode, min_units, jitter, dominance_ppm, scope, debits)
-    return Terms((Rule(Action.COMPUTE, tuple(constraints)),), release)
+    permission = Rule(Action.COMPUTE, tuple(constraints))
+    return Terms((permission,), release, templates=tuple(templates))
 
 
 def _union(sets: Iterable[frozenset[str] | None]) -> frozenset[str] | None:

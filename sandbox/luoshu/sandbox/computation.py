@@ -14,12 +14,13 @@ import hashlib
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
-from luoshu.sandbox import answers, wire
+from luoshu.sandbox import answers, dp_agreement, wire
 from luoshu.sandbox.answers import ReleasedAnswer, Stage1Result, Withholding
+from luoshu.sandbox.dp_agreement import DpLimits, PrivacyPlan
 from luoshu.sandbox.errors import SandboxFailureError, SandboxUnavailableError
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.history_port import (
@@ -37,8 +38,10 @@ from luoshu.sandbox.isolation.port import (
     WorkerSpec,
 )
 from luoshu.sandbox.prepared import PreparedProduct
-from luoshu.sandbox.schema import CellSchema, SchemaError
+from luoshu.sandbox.release_floor import AGGREGATE, DP
+from luoshu.sandbox.schema import CellSchema, SchemaError, TableSchema
 from luoshu.sandbox.scratch import Scratch
+from luoshu.sandbox.templates import BoundParameter
 
 MAX_CONFLICTS = 4
 """Cells in conflict with the history beyond which a computation releases nothing."""
@@ -52,7 +55,7 @@ class ReleaseRules:
     """A contract's release section; the defaults ask for nothing beyond the products' floors.
 
     Attributes:
-        mode: `aggregate`.
+        mode: `aggregate` or `dp`.
         min_units: Fewest distinct units behind anything released; the product's
             floor holds as well.
         jitter: Most that the threshold of a cell is raised by; the greater one holds.
@@ -62,6 +65,7 @@ class ReleaseRules:
             the history port acts on it.
         debits: Computations withheld against history, or failed, until the contract is suspended;
             who counts them acts on it.
+        dp: What one computation may cost under mode `dp`; None leaves it to the products.
     """
 
     mode: str = "aggregate"
@@ -70,6 +74,7 @@ class ReleaseRules:
     dominance_ppm: int = 1_000_000
     scope: str = "contract"
     debits: int = 16
+    dp: DpLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +85,13 @@ class VerifiedPlan:
         cells: Schema of each cell query.
         tables: The protected tables they come from, as `catalog.table`.
         rules: In force: the strictest of the contract's and the floors of the products used.
+        privacy: What it costs, and how it will be released; of mode `dp` only.
     """
 
     cells: tuple[CellSchema, ...]
     tables: tuple[str, ...]
     rules: ReleaseRules
+    privacy: PrivacyPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
 
     Attributes:
         history: What the result is compared with, and joins; None for none.
+        parameters: Values of a template, if the SQL is one.
         timings: Seconds by phase, so far.
     """
 
@@ -127,6 +135,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
     rules: ReleaseRules
     sql: str
     history: HistoryPort | None = None
+    parameters: Sequence[BoundParameter] = ()
     timings: dict[str, float] = field(default_factory=dict)
     _workers: dict[str, Worker] = field(default_factory=dict)
     _plan: VerifiedPlan | None = None
@@ -147,7 +156,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             exporting = config.limits.for_export()
             for entry, mounts, limits in (
                 ("stage1", self._data(self._scratch), exporting),
-                ("release", self._records(self._scratch), exporting),
+                (self._releasing, self._records(self._scratch), exporting),
                 ("stage2", (), config.limits),
             ):
                 self._workers[entry] = await self.isolation.start(WorkerSpec(entry, mounts, limits))
@@ -161,6 +170,11 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             await self._stop()
             raise
         return self
+
+    @property
+    def _releasing(self) -> str:
+        """The worker that releases: only one of mode `dp` has what adds noise in its root."""
+        return "release_dp" if self.rules.mode == DP else "release"
 
     def _data(self, scratch: Scratch) -> tuple[Mount, ...]:
         files = (product.path.resolve() for product in self.products)
@@ -230,12 +244,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             SandboxUnavailableError: A worker could not be started.
             SandboxFailureError: A worker died.
         """
-        modes = {self.rules.mode, *(product.release.mode for product in self.products)}
-        if unknown := sorted(modes - {"aggregate"}):
-            raise refuse(
-                Refusal.MODE,
-                f"The release mode {shown(unknown[0])} is not there yet; agree on `aggregate`.",
-            )
+        self._check_mode()
         stage1 = self._workers["stage1"]
         try:
             await self._timed("start", self._in_time(stage1.receive()))
@@ -246,6 +255,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         job: _Message = {
             "type": "verify",
             "sql": self.sql.encode("utf-8", "replace").decode(),  # a lone surrogate is no text
+            "parameters": [parameter.to_json() for parameter in self.parameters],
             "tables": [schema.to_json() for schema in tables],
             "mode": self.rules.mode,
             "min_units": strictest(self.rules, self.products).min_units,
@@ -258,8 +268,51 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         except SchemaError as error:
             raise SandboxFailureError(f"stage1 answered wrongly: {error}") from None
         names = tuple(sorted({name for schema in cells for name in schema.tables}))
-        self._plan = VerifiedPlan(cells, names, strictest(self.rules, self._used(names)))
+        used = self._used(names)
+        rules = strictest(self.rules, used)
+        self._plan = VerifiedPlan(cells, names, rules, self._privacy(rules, cells, used, tables))
         return self._plan
+
+    def _check_mode(self) -> None:
+        """Requires one mode, of the rules and of all products that protect anybody.
+
+        Raises:
+            GuardRefusalError: There are several, or one that isn't there.
+        """
+        floors = {product.release.mode for product in self.products if product.domain}
+        if unknown := sorted({self.rules.mode, *floors} - {AGGREGATE, DP}):
+            raise refuse(
+                Refusal.MODE,
+                f"The release mode {shown(unknown[0])} is not there yet; agree on `aggregate`.",
+            )
+        if other := sorted(floors - {self.rules.mode}):
+            raise refuse(
+                Refusal.MODE,
+                f"A product here is released by {shown(other[0])}, not by "
+                f"{shown(self.rules.mode)}: ask under a contract of that mode.",
+            )
+
+    def _privacy(
+        self,
+        rules: ReleaseRules,
+        cells: Sequence[CellSchema],
+        used: Sequence[PreparedProduct],
+        tables: Sequence[TableSchema],
+    ) -> PrivacyPlan | None:
+        """What the computation costs, and how it is released; None of another mode than `dp`.
+
+        Raises:
+            GuardRefusalError: It can't be released with differential privacy.
+        """
+        if rules.mode != DP:
+            return None
+        floors = [product.release.limits for product in used]
+        limits = dp_agreement.strictest(rules.dp, floors)
+        if limits is None:
+            raise refuse(
+                Refusal.MODE, "Neither contract nor product say what a computation may cost."
+            )
+        return dp_agreement.plan_computation(limits, cells, tables)
 
     def _used(self, tables: Sequence[str]) -> list[PreparedProduct]:
         """The products whose protected tables a plan reads.
@@ -320,7 +373,11 @@ class Computation(AbstractAsyncContextManager["Computation"]):
 
     async def _cells(self, plan: VerifiedPlan) -> list[Stage1Result]:
         stage1, limit = self._workers["stage1"], self.isolation.config.max_rows
-        job: _Message = {"type": "compute", "min_units": plan.rules.min_units, "drop": True}
+        job: _Message = {
+            "type": "compute",
+            "min_units": plan.rules.min_units,
+            "drop": plan.privacy is None,
+        }
         answer = await self._ask(stage1, job)
         results = await asyncio.to_thread(answers.read_cells, answer, plan.cells, limit)
         await stage1.stop()  # from here on nobody can change what it wrote
@@ -328,7 +385,8 @@ class Computation(AbstractAsyncContextManager["Computation"]):
 
     async def _release(self, plan: VerifiedPlan, results: Sequence[Stage1Result]) -> ReleasedAnswer:
         """Has the cells decided on, and what is released joins the history for good."""
-        history = self.history or NoHistory()
+        # Noise is what protects in mode `dp`: there is nothing to compare.
+        history = self.history if self.history and plan.privacy is None else NoHistory()
         async with AsyncExitStack() as stack:
             try:
                 transaction = await self._timed(
@@ -337,7 +395,9 @@ class Computation(AbstractAsyncContextManager["Computation"]):
                 )
                 answer = await self._timed(
                     "release",
-                    self._ready_and_ask("release", self._release_job(plan, results, transaction)),
+                    self._ready_and_ask(
+                        self._releasing, self._release_job(plan, results, transaction)
+                    ),
                 )
                 released = await asyncio.to_thread(
                     answers.read_released, answer, plan.cells, self.isolation.config.max_rows
@@ -357,6 +417,14 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         names = list(transaction.names)
         if not all(is_entry_name(name) for name in names):
             raise HistoryUnavailableError("a file name that is none of the history's")
+        aggregate: _Message = {
+            "mode": plan.rules.mode,
+            "min_units": plan.rules.min_units,
+            "jitter": plan.rules.jitter,
+            "dominance_ppm": plan.rules.dominance_ppm,
+            "max_conflicts": MAX_CONFLICTS,
+        }
+        planned = None if plan.privacy is None else [one.schema for one in plan.privacy.cells]
         return {
             "type": "release",
             "results": [
@@ -366,15 +434,9 @@ class Computation(AbstractAsyncContextManager["Computation"]):
                     "rows": result.rows,
                     "query": result.query,
                 }
-                for schema, result in zip(plan.cells, results, strict=True)
+                for schema, result in zip(planned or plan.cells, results, strict=True)
             ],
-            "rules": {
-                "mode": plan.rules.mode,
-                "min_units": plan.rules.min_units,
-                "jitter": plan.rules.jitter,
-                "dominance_ppm": plan.rules.dominance_ppm,
-                "max_conflicts": MAX_CONFLICTS,
-            },
+            "rules": aggregate if plan.privacy is None else plan.privacy.rules.to_json(),
             "secret": transaction.secret.hex(),
             "history": names,
             "data": _data_version(self.products),
@@ -415,13 +477,11 @@ class Computation(AbstractAsyncContextManager["Computation"]):
 def strictest(rules: ReleaseRules, products: Sequence[PreparedProduct]) -> ReleaseRules:
     """The strictest of some rules and the floors of some products, part by part."""
     floors = [product.release for product in products if product.domain]
-    return ReleaseRules(
-        rules.mode,
-        max([rules.min_units, *(floor.min_units for floor in floors)]),
-        max([rules.jitter, *(floor.jitter for floor in floors)]),
-        min([rules.dominance_ppm, *(floor.dominance_ppm for floor in floors)]),
-        rules.scope,
-        rules.debits,
+    return replace(
+        rules,
+        min_units=max([rules.min_units, *(floor.min_units for floor in floors)]),
+        jitter=max([rules.jitter, *(floor.jitter for floor in floors)]),
+        dominance_ppm=min([rules.dominance_ppm, *(floor.dominance_ppm for floor in floors)]),
     )
 
 

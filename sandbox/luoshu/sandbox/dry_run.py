@@ -36,6 +36,7 @@ from luoshu.sandbox.prepare import prepare_product
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.product_file import load_product_file
 from luoshu.sandbox.registry import UnitDomain, domain_directory
+from luoshu.sandbox.release_floor import AGGREGATE
 from luoshu.sandbox.run import Outcome, ReleaseRules, Sandbox
 from luoshu.sandbox.wire import Value
 
@@ -82,8 +83,9 @@ def dry_run(
         For each statement `{"status", "code", "message", "columns", "rows"}`. Unless `as_analyst`
         there is `"withheld_groups"` too, and `"withheld_values"`, `"conflicts"`, `"timings_ms"`
         and `"notes"` where released, `"cause"` where failed; with `explain` also `"withheld"`, a
-        list of `{"cells", "keys", "component", "units", "rule"}`. `columns` are
-        `{"name", "type"}`, `rows` lists of JSON values (see `json_value`).
+        list of `{"cells", "keys", "component", "units", "rule"}`. Under mode `dp` there is also
+        `"privacy"`, what it costs and how noisy it is. `columns` are `{"name", "type"}`, `rows`
+        lists of JSON values (see `json_value`).
 
     Raises:
         HistoryError: `history` can't be used.
@@ -151,8 +153,9 @@ async def _run_one(
     explain: bool,
 ) -> Answer:
     try:
-        async with sandbox.computation(products, ReleaseRules(), sql, history) as computation:
-            await computation.verify()
+        rules = ReleaseRules(mode=_mode(products))
+        async with sandbox.computation(products, rules, sql, history) as computation:
+            plan = await computation.verify()
             outcome = await computation.compute()
     except (GuardRefusalError, QueryError) as error:
         answer = _answer(DENIED, error.code, error.message)
@@ -180,7 +183,18 @@ async def _run_one(
                 }
                 for each in outcome.withheld
             ]
+    if plan.privacy is not None:
+        # What it would be debited: there is no budget here, and an analyst may know it as well.
+        answer["privacy"] = {
+            "cost": plan.privacy.cost.to_json(),
+            "noise": [noise.to_json() for noise in plan.privacy.noise],
+        }
     return answer
+
+
+def _mode(products: Sequence[PreparedProduct]) -> str:
+    """The products' mode; where they differ, the computation says so."""
+    return next((product.release.mode for product in products if product.domain), AGGREGATE)
 
 
 def _released(outcome: Outcome) -> Answer:

@@ -8,6 +8,7 @@ says so then (`luoshu.sandbox.prepare`).
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Hashable
 from datetime import date, datetime
 from decimal import Decimal
@@ -26,11 +27,15 @@ from pydantic import (
 )
 
 from luoshu.sandbox.errors import ProductFileError
+from luoshu.sandbox.release.dp_budget import Budget, Guarantee, cost_of
+from luoshu.sandbox.release.dp_plan import MAX_CONTRIBUTION
 from luoshu.sandbox.schema import MAX_COLUMNS, Use
 from luoshu.sandbox.unit_paths import UnitSource, resolve_units
 
 MAX_FILE_BYTES = 1 << 20
 MAX_DECIMALS = 12
+_EPSILON_DECIMALS = 6
+_DELTA_DECIMALS = 15
 MAX_TABLES = 100
 RESERVED_CATALOGS = frozenset(
     {"system", "temp", "main", "memory", "information_schema", "pg_catalog"}
@@ -204,13 +209,68 @@ class AggregateRelease(_Strict):
 
 
 class DifferentialPrivacyRelease(_Strict):
-    """Noisy aggregates with a proof."""
+    """Noisy aggregates with a proof.
+
+    Attributes:
+        epsilon, delta: What one computation may cost at most.
+        cells_per_unit: In how many cells of a result a unit counts at most.
+        rows_per_cell: How many of a unit's rows count in a cell at most.
+        budget_epsilon, budget_delta: What everything released about the same people may cost
+            together, ever: all computations, contracts, products and versions of the privacy
+            domain. Without them that is `epsilon` and `delta`: the one number written is the
+            guarantee that people have.
+    """
 
     mode: Literal["dp"]
     epsilon: float = Field(gt=0)
     delta: float = Field(default=0.0, ge=0, lt=1)
-    cells_per_unit: int = Field(default=1, ge=1)
-    rows_per_cell: int = Field(default=1, ge=1)
+    cells_per_unit: int = Field(default=1, ge=1, le=MAX_CONTRIBUTION)
+    rows_per_cell: int = Field(default=1, ge=1, le=MAX_CONTRIBUTION)
+    budget_epsilon: float | None = Field(default=None, gt=0)
+    budget_delta: float | None = Field(default=None, ge=0, lt=1)
+
+    @property
+    def computation(self) -> Guarantee:
+        """What one computation may cost at most."""
+        return _guarantee(self.epsilon, self.delta)
+
+    @property
+    def declared_budget(self) -> tuple[float, float] | None:
+        """ε and δ of the budget, one left out being a computation's; None if both are."""
+        if self.budget_epsilon is None and self.budget_delta is None:
+            return None
+        return (
+            self.epsilon if self.budget_epsilon is None else self.budget_epsilon,
+            self.delta if self.budget_delta is None else self.budget_delta,
+        )
+
+    @property
+    def budget(self) -> Guarantee | None:
+        """The declared budget, as it is accounted."""
+        declared = self.declared_budget
+        return None if declared is None else _guarantee(*declared)
+
+    @model_validator(mode="after")
+    def _affordable(self) -> Self:
+        cost = cost_of(self.computation, unknown_keys=False)
+        if self.budget is not None and not Budget(self.budget).affords(cost):
+            raise ValueError(
+                "the budget doesn't pay for one computation of this epsilon and delta (with "
+                "budget_delta, a computation without delta costs more than its epsilon)"
+            )
+        return self
+
+
+def _guarantee(epsilon: float, delta: float) -> Guarantee:
+    # YAML reads 0.1 as a float; its shortest text is what the holder wrote.
+    exact = Decimal(str(epsilon)), Decimal(str(delta))
+    if exact[0] != round(exact[0], _EPSILON_DECIMALS) or exact[1] != round(
+        exact[1], _DELTA_DECIMALS
+    ):
+        raise ValueError(
+            f"epsilon has at most {_EPSILON_DECIMALS} decimals, delta at most {_DELTA_DECIMALS}"
+        )
+    return Guarantee.of(*exact)
 
 
 class RowsRelease(_Strict):
@@ -321,7 +381,7 @@ class ProductFile(_Strict):
         if all(unit is None for unit in units):
             return ""
         first = next(unit for unit in units if isinstance(unit, str))
-        return (self.privacy_domain or first).lower()
+        return unicodedata.normalize("NFC", (self.privacy_domain or first).lower())
 
 
 class _Loader(yaml.SafeLoader):

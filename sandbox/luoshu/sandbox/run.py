@@ -10,6 +10,7 @@ from luoshu.sandbox.history_port import HistoryPort
 from luoshu.sandbox.isolation.bwrap import BwrapIsolation
 from luoshu.sandbox.isolation.port import Finding, Isolation, IsolationConfig
 from luoshu.sandbox.prepared import PreparedProduct
+from luoshu.sandbox.templates import BoundParameter
 
 __all__ = ["Computation", "Outcome", "ReleaseRules", "Sandbox", "VerifiedPlan"]
 
@@ -59,6 +60,7 @@ class Sandbox:
         rules: ReleaseRules,
         sql: str,
         history: HistoryPort | None = None,
+        parameters: Sequence[BoundParameter] = (),
     ) -> Computation:
         """A computation over some products; use it as an async context manager.
 
@@ -67,6 +69,7 @@ class Sandbox:
             rules: The contract's.
             sql: One SELECT statement, at most 64 KiB.
             history: What the result is compared with, and joins; None for none.
+            parameters: Values of a template, if the SQL is one.
 
         Raises:
             ValueError: Two products have the same table name.
@@ -74,4 +77,4 @@ class Sandbox:
         names = [product.table_name for product in products]
         if len(set(names)) != len(names):
             raise ValueError("two products have the same table name; give each once")
-        return Computation(self._isolation, products, rules, sql, history)
+        return Computation(self._isolation, products, rules, sql, history, parameters)

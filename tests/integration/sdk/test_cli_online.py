@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -10,7 +11,9 @@ from typer.testing import CliRunner
 
 from luoshu.cli.main import app
 from luoshu.connector.errors import NodeError
-from luoshu.contracts.contract import EventType, ReasonBody
+from luoshu.contracts.contract import EventType, OfferBody, ReasonBody
+from luoshu.contracts.envelope import unverified_payload
+from luoshu.contracts.templates import QueryTemplate
 
 SQL = "SELECT sex, COUNT(*) AS n FROM lung_survival GROUP BY sex"
 runner = CliRunner()
@@ -67,6 +70,16 @@ def test_negotiation(simulator, luoshu):
     assert (revoked["state"], revoked["reason"]) == ("REVOKED", "misuse")
 
 
+def test_holder_sees_the_debits(simulator, luoshu, contract):
+    shown = ("contract", "show", contract, "--json")
+    assert "debits" not in data(luoshu(*shown)), "the analyst's side isn't told"
+    simulator.debits = 3
+    assert data(luoshu(*shown))["debits"] == 3
+    simulator.debits = 0
+    assert data(luoshu(*shown))["debits"] == 0
+    assert "debits" in luoshu("contract", "show", contract).stdout
+
+
 def test_a_refused_request_exits_as_denied(simulator, luoshu):
     simulator.answer = lambda contract: contract.add(
         EventType.TERMINATE, ReasonBody("purpose not allowed"), simulator.holder
@@ -88,6 +101,34 @@ def test_query_prints_the_verified_result(simulator, luoshu, contract):
     assert "Receipt verified" in table.stderr
     printed = luoshu("query", contract, "--sql", SQL, "--csv").stdout
     assert list(csv.reader(io.StringIO(printed))) == [["sex", "n"], ["f", "90"], ["m", "138"]]
+
+
+def test_query_explains_what_it_would_cost(simulator, luoshu, contract):
+    asked = ("query", contract, "--sql", SQL, "--explain")
+    assert "without noise" in luoshu(*asked).stderr
+    simulator.explanation = {
+        "mode": "dp",
+        "uses_left": 4,
+        "privacy": {
+            "domain": "patient",
+            "cost": {"rho": "0.0241", "delta": "0.0000001"},
+            "affords": 3,
+            "budgets": [
+                {
+                    "limit": {"epsilon": "5", "delta": "0.00001"},
+                    "remaining": {"rho": "0.1", "delta": "0.0000009"},
+                }
+            ],
+            "quota": None,
+            "noise": [{"query": 0, "what": "rows", "deviation": "4.55208", "threshold": "24.67"}],
+        },
+    }
+    told = luoshu(*asked)
+    assert "It costs rho 0.0241, delta 0.0000001; 3 like it can be paid for." in told.stderr
+    assert "budget of epsilon 5, delta 0.00001 has rho 0.1, delta 0.0000009 left" in told.stderr
+    assert told.stdout.splitlines()[1].split() == ["rows", "4.552", "25"]
+    assert data(luoshu(*asked, "--json")) == simulator.explanation
+    assert simulator.submitted == []
 
 
 def test_query_writes_arrow_and_a_receipt_that_verifies(simulator, luoshu, contract, tmp_path):
@@ -112,10 +153,77 @@ def test_query_writes_arrow_and_a_receipt_that_verifies(simulator, luoshu, contr
     assert "receipt file" in luoshu(*verify, code=4).stderr
 
 
+TEMPLATE = QueryTemplate.from_payload(
+    {
+        "name": "by-year",
+        "sql": "SELECT count(*) FROM lung_survival WHERE year = $year",
+        "parameters": {"year": {"type": "integer", "range": [2000, 2025]}},
+    }
+)
+
+
+def restricted(simulator, luoshu):
+    """A contract that allows one template."""
+    offered = replace(simulator.entry.offers[0].terms, templates=(TEMPLATE,))
+    simulator.answer = lambda contract: contract.add(
+        EventType.OFFER, OfferBody(offered), simulator.holder
+    )
+    contract = data(luoshu("contract", "request", simulator.entry.id, "--json"))["id"]
+    luoshu("contract", "accept", contract)
+    return contract
+
+
+def test_template_is_asked_for_with_values(simulator, luoshu):
+    contract = restricted(simulator, luoshu)
+    assert "by-year" in luoshu("contract", "show", contract).stdout
+    asked = ("query", contract, "--template", "by-year", "--set")
+    assert data(luoshu(*asked, "year=2020", "--json"))["rows"] == [["f", 90], ["m", 138]]
+    assert simulator.submitted == [None]
+    (envelope,) = simulator.requests.values()
+    assert unverified_payload(envelope)["template"] == {
+        "name": "by-year",
+        "parameters": {"year": 2020},
+    }
+    wrong = luoshu(*asked, "year=1999", code=2)
+    assert "must be from 2000 to 2025" in wrong.stderr
+    assert "by-year" in luoshu("query", contract, "--template", "other", code=2).stderr
+    assert len(simulator.submitted) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--set", "year=2020"),
+        ("--sql", SQL, "--set", "year=2020"),
+        ("--template", "by-year", "--sql", SQL),
+        ("--template", "by-year", "--set", "year"),
+        ("--template", "by-year", "--set", "year=2020", "--set", "year=2021"),
+    ],
+)
+def test_template_and_sql_are_not_mixed(luoshu, arguments):
+    luoshu("query", "urn:uuid:5f0e7f5e-3f0c-4a5e-8f55-7b4f0c9f2a11", *arguments, code=2)
+
+
+def test_release_rules_are_asked_for_by_name(simulator, luoshu):
+    rules = ("--release", "scope=product", "--release", "dominance=0.5", "--release", "debits=8")
+    made = data(luoshu("contract", "request", simulator.entry.id, *rules, "--json"))
+    assert made["terms"]["release"] == {
+        **{"mode": "aggregate", "min_units": 10, "scope": "product"},
+        **{"dominance_ppm": 500_000, "debits": 8},
+    }
+    assert "debits" not in made, "the analyst's side isn't told"
+    request = ("contract", "request", simulator.entry.id, "--release")
+    assert "release rule" in luoshu(*request, "noise=1", code=2).stderr
+    assert "key=value" in luoshu(*request, "scope", code=2).stderr
+
+
 @pytest.mark.parametrize(
     ("reason", "code"),
     [
         ("POLICY_DENIED", 3),
+        ("TEMPLATE_REQUIRED", 3),
+        ("TEMPLATE_DENIED", 3),
+        ("HISTORY_CORRUPT", 4),
         ("GUARD_RAW_ROWS", 3),
         ("USES_EXHAUSTED", 3),
         ("CONTRACT_NOT_ACTIVE", 3),

@@ -28,6 +28,8 @@ from luoshu.contracts.product import (
     Offer,
     PersonalInformation,
     QualityGrade,
+    Table,
+    TableKey,
 )
 from luoshu.contracts.release_terms import ReleaseTerms
 from luoshu.contracts.times import to_milliseconds
@@ -130,15 +132,9 @@ def build_entry(
             delivery_form=DeliveryForm(declared.delivery_form or "001"),
             source=holder.name.in_language("en"),
             update_cycle=declared.update_cycle or "irregular",
-            columns=tuple(
-                Column(
-                    column.name,
-                    str(column.type),
-                    tuple(use for use in ColumnUse if use.value in {str(u) for u in column.uses}),
-                )
-                for column in prepared.columns
-            ),
+            columns=_columns(shelved),
             privacy_unit=prepared.privacy_unit or None,
+            tables=_tables(shelved),
             release=floor,
             offers=offers,
             issued_at=to_milliseconds(now),
@@ -159,6 +155,35 @@ def _completed(offer: Offer, floor: ReleaseTerms) -> Offer:
     """The offer, with what its release section leaves open as the product has it."""
     release = offer.terms.release.completed_by(floor)
     return replace(offer, terms=replace(offer.terms, release=release))
+
+
+def _columns(shelved: ShelvedProduct) -> tuple[Column, ...]:
+    of_several = shelved.file.tables is not None
+    return tuple(
+        Column(
+            column.name,
+            str(column.type),
+            tuple(use for use in ColumnUse if use.value in {str(u) for u in column.uses}),
+            table.name if of_several else None,
+        )
+        for table in shelved.prepared.tables
+        for column in (table.columns if of_several else table.declared)
+    )
+
+
+def _tables(shelved: ShelvedProduct) -> tuple[Table, ...]:
+    if shelved.file.tables is None:
+        return ()
+    # The unit's column as declared: where it comes by a key, its name is none of the holder's.
+    units = {source.table: source.column for source in shelved.file.unit_sources}
+    return tuple(
+        Table(
+            table.name,
+            units.get(table.name),
+            tuple(TableKey(key.domain, key.columns) for key in table.keys),
+        )
+        for table in shelved.prepared.tables
+    )
 
 
 def _offer(value: JsonValue) -> Offer:

@@ -67,15 +67,30 @@ class Subject:
 
 
 def allowed(
-    subject: Subject, decision: Decision, decision_input: JsonObject, measurement: str
+    subject: Subject,
+    decision: Decision,
+    decision_input: JsonObject,
+    measurement: str,
+    privacy: JsonObject | None = None,
 ) -> JsonObject:
-    """Data of a decision entry that lets the computation start."""
-    return {
+    """Data of a decision entry that lets the computation start.
+
+    Args:
+        subject: Whose request.
+        decision: Policy's.
+        decision_input: What policy decided on.
+        measurement: Digest of everything a worker can see.
+        privacy: What is debited of a privacy budget; the entry is the debit.
+    """
+    data: JsonObject = {
         **subject.to_json(),
         "allow": True,
         "measurement": measurement,
         "policy": decision_record(decision, decision_input),
     }
+    if privacy is not None:
+        data["privacy"] = privacy
+    return data
 
 
 def refused(

@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 from sqlalchemy import Connection
 
 from luoshu.connector.compute.outcome import Refusal
+from luoshu.connector.compute.templates import template_refusal
 from luoshu.connector.errors import NodeError
 from luoshu.connector.ledger import Transaction
 from luoshu.contracts.canonical import JsonObject
@@ -86,7 +87,7 @@ class Members(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What policy said, with the input that it said it on."""
+    """What policy said, with the input that it said it on, and what the request is refused for."""
 
     decision: Decision
     decision_input: JsonObject
@@ -153,10 +154,22 @@ class Gatekeeper:
         Raises:
             NodeError: ``NOT_FOUND``, the same for unknown and for somebody else's.
         """
-        state = self._contracts.find(connection, request.request.contract_id)
+        return self.contract_between(
+            connection, request.consumer.participant_id, request.request.contract_id
+        )
+
+    def contract_between(
+        self, connection: Connection, consumer: str, contract_id: str
+    ) -> ContractState:
+        """A contract of a consumer that is executed here.
+
+        Raises:
+            NodeError: ``NOT_FOUND``, the same for unknown and for somebody else's.
+        """
+        state = self._contracts.find(connection, contract_id)
         if (
             state is None
-            or state.consumer != request.consumer.participant_id
+            or state.consumer != consumer
             or state.provider != self._own.participant_id
         ):
             raise NodeError("NOT_FOUND")
@@ -166,6 +179,9 @@ class Gatekeeper:
         self, connection: Connection, request: AuthenticRequest, state: ContractState, now: datetime
     ) -> Ruling:
         """Asks policy about this use, on the meters of this connection's moment.
+
+        What policy allows may still not be a query that the contract allows: policies see no
+        SQL, so the node compares the request with the contract's templates itself.
 
         Raises:
             NodeError: ``POLICY_UNAVAILABLE``; the contract was never finalised
@@ -186,7 +202,8 @@ class Gatekeeper:
             product=Product(entry.id, entry.version, entry.classification.to_payload()),
         )
         decision = self._policy.decide(decision_input)
-        return Ruling(decision, decision_input, refusal_of(decision, agreement))
+        refusal = refusal_of(decision, agreement) or template_refusal(state.terms, request.request)
+        return Ruling(decision, decision_input, refusal)
 
     def record_use(
         self, tx: Transaction, state: ContractState, request: AuthenticRequest, decision_index: int

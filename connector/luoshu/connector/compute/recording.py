@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from luoshu.connector.compute import entries
+from luoshu.connector.compute import budget, entries
+from luoshu.connector.compute.budget import PrivacyCharge
 from luoshu.connector.compute.entries import Pseudonyms, Subject
 from luoshu.connector.compute.gatekeeping import AuthenticRequest, Gatekeeper, RequestKey, Ruling
 from luoshu.connector.compute.history import ScopedHistory
@@ -59,23 +60,41 @@ class Recorder:
         return Verdict(state, ruling, ruling.refusal.error(index))
 
     def decision(
-        self, tx: Transaction, asked: AuthenticRequest, measurement: str
+        self,
+        tx: Transaction,
+        asked: AuthenticRequest,
+        measurement: str,
+        charge: PrivacyCharge | None,
     ) -> NodeError | None:
-        """Decides on this moment's meters, and debits the use if it is allowed.
+        """Decides on this moment's meters and budgets; debits use and privacy if it is allowed.
+
+        Args:
+            tx: The transaction.
+            asked: The request.
+            measurement: Digest of everything a worker can see.
+            charge: What the computation costs in privacy; None outside of mode ``dp``.
 
         Returns:
             The refusal, to be raised; None if the computation may start.
         """
         verdict = self.verdict(tx, asked)
         if verdict.refused is None:
-            ruling = verdict.ruling
+            ruling, contract_id = verdict.ruling, asked.request.contract_id
+            if charge is not None and (
+                exhausted := budget.refusal_of(tx.connection, contract_id, charge)
+            ):
+                return exhausted.error(self.refusal(tx, asked, exhausted, ruling))
             index = tx.record(
                 entries.DECISION,
                 entries.allowed(
-                    self._subject(asked), ruling.decision, ruling.decision_input, measurement
+                    self._subject(asked),
+                    ruling.decision,
+                    ruling.decision_input,
+                    measurement,
+                    None if charge is None else charge.to_json(),
                 ),
                 parties=(self._node_id, asked.consumer.participant_id),
-                contract_id=asked.request.contract_id,
+                contract_id=contract_id,
             )
             self._gatekeeper.record_use(tx, verdict.state, asked, index)
         return verdict.refused

@@ -7,7 +7,8 @@ The order is the promise:
 2. policy is asked without debit, so that what it refuses starts no worker;
 3. the workers start, with no data; the guard verifies the query;
 4. in one commit: policy decides again on the meters of this moment, the
-   decision entry and the contract's use event are written and durable;
+   decision entry, which debits what it costs of a privacy budget (`.budget`),
+   and the contract's use event are written and durable;
 5. only then are cells computed, and the release stage decides on them, by itself in
    its privacy domain until what it released has joined the history (`.history`);
 6. the result is stored, the release entry is durable, and only then may the
@@ -19,7 +20,7 @@ A request id debits once: whoever comes again with it gets the stored outcome.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,7 @@ from sqlalchemy import Connection
 
 from luoshu.connector.clock import Clock
 from luoshu.connector.compute.arrow import encode_result
+from luoshu.connector.compute.budget import PrivacyCharge, charge_of
 from luoshu.connector.compute.entries import Pseudonyms
 from luoshu.connector.compute.gatekeeping import AuthenticRequest, Gatekeeper, RequestKey, Ruling
 from luoshu.connector.compute.history import Audience, ReleaseHistory, ScopedHistory
@@ -44,13 +46,15 @@ from luoshu.connector.compute.projection import (
 from luoshu.connector.compute.recording import Recorder
 from luoshu.connector.compute.results import ResultStore
 from luoshu.connector.compute.running import Running
+from luoshu.connector.compute.templates import query_of
 from luoshu.connector.errors import NodeError
 from luoshu.connector.ledger import Ledger, Transaction
 from luoshu.connector.observability import get_logger
 from luoshu.connector.release_rules import effective_rules
 from luoshu.contracts.canonical import digest
 from luoshu.contracts.contract import ContractState
-from luoshu.contracts.release_terms import ReleaseMode, ReleaseScope
+from luoshu.contracts.release_terms import ReleaseMode, ReleaseScope, ReleaseTerms
+from luoshu.sandbox.dp_agreement import PrivacyPlan
 from luoshu.sandbox.errors import (
     GuardRefusalError,
     QueryError,
@@ -59,7 +63,9 @@ from luoshu.sandbox.errors import (
 )
 from luoshu.sandbox.history_port import HistoryPort
 from luoshu.sandbox.prepared import PreparedProduct
+from luoshu.sandbox.release.dp_budget import Guarantee
 from luoshu.sandbox.run import Computation, Outcome, ReleaseRules
+from luoshu.sandbox.templates import BoundParameter, Query
 
 CHUNK_BYTES: Final = 2 << 20
 """Size of one message of a streamed result."""
@@ -87,6 +93,7 @@ class SandboxPort(Protocol):
         rules: ReleaseRules,
         sql: str,
         history: HistoryPort | None,
+        parameters: Sequence[BoundParameter],
     ) -> AbstractAsyncContextManager[Computation]:
         """One query's run."""
         ...
@@ -100,6 +107,14 @@ class ProductShelf(Protocol):
 
         Raises:
             NodeError: ``NOT_FOUND``.
+        """
+        ...
+
+    def domain_limits(self, domain: str) -> tuple[Guarantee, ...]:
+        """The privacy budgets of a domain; see `luoshu.connector.compute.budget`.
+
+        Raises:
+            NodeError: A product's file can't be read.
         """
         ...
 
@@ -340,7 +355,8 @@ class ComputeService:
                     ReleaseScope(rules.scope),
                 )
             )
-        return _Job(asked, product, rules, history)
+        query = query_of(state.terms, asked.request)
+        return _Job(asked, query, product, rules, history, state.terms.release)
 
     async def _compute(self, running: Running, job: _Job) -> Outcome:
         asked, history = job.asked, job.history
@@ -350,16 +366,17 @@ class ComputeService:
             await history.require_intact()
         try:
             async with self._sandbox.computation(
-                [job.product], job.rules, asked.request.sql, history
+                [job.product], job.rules, job.query.sql, history, job.query.parameters
             ) as computation:
                 try:
-                    await computation.verify()
+                    plan = await computation.verify()
                 except (GuardRefusalError, QueryError) as refusal:
                     await self._refuse(asked, Refusal(refusal.code, refusal.message))
                 # Hashed the first time, which is no work for the ledger's one writer.
                 measurement = await asyncio.to_thread(lambda: self._sandbox.measurement)
+                charge = await self._charge(job, plan.privacy)
                 refused = await self._ledger.commit(
-                    lambda tx: self._recorder.decision(tx, asked, measurement)
+                    lambda tx: self._recorder.decision(tx, asked, measurement, charge)
                 )
                 if refused is not None:
                     raise refused
@@ -369,6 +386,17 @@ class ComputeService:
                 return outcome
         except SandboxUnavailableError as error:
             raise NodeError("SANDBOX_UNAVAILABLE", private=error.message) from error
+
+    async def _charge(self, job: _Job, plan: PrivacyPlan | None) -> PrivacyCharge | None:
+        """What the computation costs in privacy, and the limits that it must keep."""
+        domain = job.product.domain
+        limits: tuple[Guarantee, ...] = ()
+        if job.rules.mode == ReleaseMode.DP:
+            try:
+                limits = await asyncio.to_thread(self._products.domain_limits, domain)
+            except NodeError as error:
+                raise NodeError("QUERY_FAILED", private=f"{domain}: {error}") from error
+        return charge_of(job.rules, plan, domain, job.terms, limits)
 
     async def _refuse(self, asked: AuthenticRequest, refusal: Refusal) -> NoReturn:
         """Writes a refusal of the guard and raises it."""
@@ -446,16 +474,20 @@ class _Job:
 
     Attributes:
         asked: The request.
+        query: What it stands for.
         product: Its data.
         rules: The strictest of contract and product.
         history: What its result is compared with; None if its mode compares nothing, or the
             product is public.
+        terms: The contract's release section.
     """
 
     asked: AuthenticRequest
+    query: Query
     product: PreparedProduct
     rules: ReleaseRules
     history: ScopedHistory | None
+    terms: ReleaseTerms
 
 
 def _check_same(request_digest: str, asked: AuthenticRequest) -> None:

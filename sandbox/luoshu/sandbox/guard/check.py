@@ -1,15 +1,19 @@
-"""From an analyst's text to a verified stage 1, on the connection that will run it."""
+"""From an analyst's text to verified cell queries, on the connection that will run them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from luoshu.sandbox import engine
 from luoshu.sandbox.errors import QueryError
-from luoshu.sandbox.guard.refusals import Refusal, refuse
+from luoshu.sandbox.guard import plan
+from luoshu.sandbox.guard.folding import Constants
+from luoshu.sandbox.guard.plan_reader import PlanError, read_plan
+from luoshu.sandbox.guard.pushdown import pushed_down
+from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.split import split
-from luoshu.sandbox.guard.tree import Node
+from luoshu.sandbox.guard.syntax import check_syntax, unknown_names
 from luoshu.sandbox.guard.verify import verify
 from luoshu.sandbox.schema import CellSchema, TableSchema
 
@@ -17,51 +21,87 @@ MAX_SQL_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
+class CellQuery:
+    """One verified query of stage 1.
+
+    Attributes:
+        sql: Puts out k0…, u, a0…; or k0… alone for public rows.
+        schema: What it yields.
+    """
+
+    sql: str
+    schema: CellSchema
+
+
+@dataclass(frozen=True, slots=True)
 class CheckedQuery:
     """A query that passed the guard.
 
     Attributes:
-        stage1: SQL that yields the cells; verified on the given connection.
-        stage2: SQL over the table `cells` of released cells (columns k0…, c0…).
-        cells: What stage 1 yields.
+        cells: Verified on the given connection.
+        stage2: SQL over the tables cells0, cells1, … of released cells (columns k0…, c0…).
     """
 
-    stage1: str
+    cells: tuple[CellQuery, ...]
     stage2: str
-    cells: CellSchema
 
 
 def check_query(
-    connection: engine.Connection, tables: Sequence[TableSchema], sql: str
+    connection: engine.Connection,
+    tables: Sequence[TableSchema],
+    sql: str,
+    *,
+    min_units: int,
+    mode: str = "aggregate",
 ) -> CheckedQuery:
-    """Parses, splits, binds and verifies a query. Reads no data.
+    """Parses, binds, splits and verifies a query. Reads no data.
 
     Args:
         connection: Locked, with the tables attached; the one that runs stage 1 next.
         tables: What the query may read.
         sql: The analyst's text.
+        min_units: Fewest units of each group of a subquery that protected rows are compared with.
+        mode: The release mode: `dp` accepts no such subquery.
 
     Raises:
         QueryError: It doesn't parse, or names what doesn't exist.
         GuardRefusalError: It isn't accepted.
     """
     statement = _one_select(connection, sql)
-    stages = split(statement, tables)
+    check_syntax(statement, tables)
     try:
-        stage1 = engine.unparse(connection, stages.stage1)
-        stage2 = engine.unparse(connection, stages.stage2)
-        if "\0" in stage1 + stage2:  # from an escape such as e'\\0'; a parser may stop there
-            raise QueryError("The SQL holds a control character; remove it.")
-        plan = engine.bind(connection, stage1)
-    except engine.EngineError:
-        # DuckDB's words may name what the analyst must not see.
+        document = engine.bind(connection, sql)
+    except (engine.EngineError, RecursionError, ValueError):
+        raise _unbound(statement, tables) from None
+    if document.get("error") is not False:
+        raise _unbound(statement, tables)
+    try:
+        root = pushed_down(read_plan(document))
+    except PlanError as error:
         raise refuse(
-            Refusal.UNPROVEN, "The guard could not bind the query; ask in a simpler form."
+            Refusal.CLAUSE,
+            f"The guard does not know {shown(error)}; ask in a simpler form.",
         ) from None
-    return CheckedQuery(stage1, stage2, verify(plan, tables))
+    names: Sequence[str] = plan.output_names(root)
+    if not names or not all(name.isidentifier() for name in names):
+        # The plan's own names of expressions aren't always those of the result.
+        names = engine.result_names(connection, sql)
+    stages = split(root, names, tables, min_units, Constants(connection), mode=mode)
+    found = []
+    for request in stages.cells:
+        try:
+            bound = engine.bind(connection, request.sql)
+        except (engine.EngineError, RecursionError, ValueError):
+            # DuckDB's words may name what the analyst must not see.
+            raise refuse(
+                Refusal.UNPROVEN, "The guard could not bind the query; ask in a simpler form."
+            ) from None
+        schema = verify(bound, tables, request, min_units=min_units, mode=mode)
+        found.append(CellQuery(request.sql, schema))
+    return CheckedQuery(tuple(found), stages.stage2)
 
 
-def _one_select(connection: engine.Connection, sql: str) -> Node:
+def _one_select(connection: engine.Connection, sql: str) -> dict[str, object]:
     size = len(sql.encode("utf-8", "replace"))
     if size > MAX_SQL_BYTES:
         raise refuse(Refusal.SIZE, f"The SQL is longer than {MAX_SQL_BYTES >> 10} KiB; shorten it.")
@@ -80,8 +120,26 @@ def _one_select(connection: engine.Connection, sql: str) -> Node:
     statements = document.get("statements")
     if not isinstance(statements, list) or len(statements) != 1:
         raise refuse(Refusal.STATEMENT, "Give exactly one SELECT statement.")
-    statement: Node = statements[0]
+    statement: dict[str, object] = statements[0]
     return statement
+
+
+def _unbound(statement: dict[str, object], tables: Sequence[TableSchema]) -> QueryError:
+    names: Iterator[str] = unknown_names(statement, tables)
+    unknown = next(names, None)
+    if unknown is not None:
+        return QueryError(
+            f"There is no {shown(unknown)}; there is {_or(tables)}, and the catalog entry lists "
+            "their columns."
+        )
+    return QueryError(
+        "The SQL does not bind: a column or function does not exist where it is used, or types do "
+        f"not fit. There is {_or(tables)}; the catalog entry lists their columns."
+    )
+
+
+def _or(tables: Sequence[TableSchema]) -> str:
+    return ", ".join(dict.fromkeys(table.table for table in tables))
 
 
 def _is_odd(char: str) -> bool:

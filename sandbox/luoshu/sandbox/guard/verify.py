@@ -1,359 +1,592 @@
-"""The verifier: proves from DuckDB's bound plan that stage 1 yields cells and nothing else.
+"""The verifier: proves from DuckDB's bound plan that a cell query yields contributions of units.
 
-It knows nothing of who wrote the SQL. What it proves, and from which facts of
-the plan (read by `guard.plan`, where unknown means refused):
+It knows nothing of who wrote the SQL: it gets the plan that the connection will run, and a
+claim of which components are guard sets. What it proves, and from which facts of the plan
+(read by `guard.plan_reader`, where unknown means refused):
 
-1. **Source.** The only scan is of one prepared table of this computation: the
-   scan's full path, column names and column types equal the product's schema.
-   Prepared tables hold declared columns only and a unit id that is never NULL.
-2. **Filters.** Below the first aggregate, rows are dropped only by comparisons,
-   IN and IS [NOT] NULL between a column declared `filter` and constants. Each
-   constant is of the column's own type, and each cast is of a constant text
-   that the type surely takes: nothing can raise, whatever the data.
-3. **Unit-local.** The first aggregate groups by the unit id, once, and columns
-   declared `group`. So each of its rows holds what one unit contributes to one
-   cell: its number of rows, of non-null values, or the sum of its values, of
-   columns declared `aggregate`.
-4. **Cells.** The second aggregate groups by exactly those `group` columns. So
-   the rows in one of its groups belong to distinct units, COUNT(*) over them
-   counts distinct units, and COUNT(*) FILTER (contribution <> 0) counts the
-   distinct units with a non-null and non-zero contribution.
-5. **Complete.** The result is those keys, then pairs: a value and the number of
-   units behind this very value. No value comes without its count.
-6. **No overflow, nothing raises.** Sums are of BIGINT into HUGEINT and of
-   DECIMAL(18, s) into DECIMAL(38, s); `guard.arithmetic` shows why both are
-   exact for any table that fits a DuckDB file.
+1. **Sources.** Every scan is of a prepared table of this computation: full path, column names
+   and types equal the product's schema. A protected table's unit id is never NULL.
+2. **One unit.** Rows of protected tables meet only where their unit ids are equal, or all
+   columns of a key that determines the unit (`UnitKey`). Every row that is aggregated belongs
+   to one unit: the readings of tables in it fall into one class of equal units. Outer joins
+   and EXISTS have that equality in their own condition, so nobody else's rows decide.
+3. **Guarded values.** An aggregate that doesn't group by unit is accepted only behind HAVING
+   COUNT(DISTINCT unit) >= min_units, and then only to compare rows with.
+4. **Conditions** read columns declared `filter` and can't raise (`guard.facts`). Each branch
+   of an OR over protected rows is a component of kind SET with exactly that condition.
+5. **Contributions.** The last aggregate groups by the unit id and the keys, each declared
+   `group` or public, and by nothing else: a row is what one unit contributes to one cell. Each
+   contribution is a number of rows, or the sum of one monomial of columns declared `aggregate`.
+6. **No overflow.** A sum adds up fewer than 2^40 values below 2^86, so HUGEINT and DECIMAL(38)
+   hold it; products are of decimals whose digits fit together.
+7. **Public rows.** What claims to be public scans public tables only.
 
-Projections only pick columns. Functions are matched by full qualified name.
+Rows of a query that are dropped before the last aggregate, or never used, are proven all the
+same: every expression of the plan is checked where it stands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from luoshu.sandbox.errors import GuardRefusalError
-from luoshu.sandbox.guard import arithmetic, plan
-from luoshu.sandbox.guard.constants import cast_succeeds
-from luoshu.sandbox.guard.refusals import Refusal, refuse
-from luoshu.sandbox.schema import (
-    BIGINT,
-    BOOLEAN,
-    CellSchema,
-    ColumnSchema,
-    Component,
-    ComponentKind,
-    TableSchema,
-    Use,
-    ValueType,
+from luoshu.sandbox.guard import facts, plan
+from luoshu.sandbox.guard.cell_schema import Contributions, cell_schema
+from luoshu.sandbox.guard.claims import Claim
+from luoshu.sandbox.guard.facts import (
+    Column,
+    Guarded,
+    Inner,
+    Meets,
+    Missing,
+    PublicValue,
+    Unit,
+    UnprovenError,
+    conjuncts,
 )
+from luoshu.sandbox.guard.functions import EQUALITIES
+from luoshu.sandbox.guard.obligations import branches_owed, check_partition
+from luoshu.sandbox.guard.plan import Expression, Operator
+from luoshu.sandbox.guard.plan_reader import ROW_ID, PlanError, read_plan
+from luoshu.sandbox.guard.public import check_beside, check_public, is_public
+from luoshu.sandbox.guard.refusals import Refusal, refuse
+from luoshu.sandbox.schema import BIGINT, BOOLEAN, CellSchema, TableSchema, Use, ValueType
 
-_COMPARISONS = {
-    ("COMPARE_EQUAL", "="),
-    ("COMPARE_NOTEQUAL", "!="),
-    ("COMPARE_LESSTHAN", "<"),
-    ("COMPARE_GREATERTHAN", ">"),
-    ("COMPARE_LESSTHANOREQUALTO", "<="),
-    ("COMPARE_GREATERTHANOREQUALTO", ">="),
-}
-_COUNT_ROWS = "system.main.count_star"
-_COUNT = "system.main.count"
-_SUM = "system.main.sum"
-_CAST = ("OPERATOR_CAST", "__cast")
+MAX_ROWS = 2**40
+_MAX_VALUE = 2**86
 
 
 @dataclass(frozen=True, slots=True)
-class _Unit:
-    """The unit id."""
+class Rows:
+    """What an operator puts out.
 
-    type: ValueType = BIGINT
+    Attributes:
+        columns: Over leaves.
+        owners: Readings of protected tables, in classes of equal units.
+        conditions: What every row fulfils, as far as it was a condition.
+        grouped: After an aggregate by unit: what it grouped by; None otherwise.
+        pending: After an aggregate of several units: its column of COUNT(DISTINCT unit).
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """A group key."""
-
-    column: ColumnSchema
-
-    @property
-    def type(self) -> ValueType:
-        return self.column.type
-
-
-@dataclass(frozen=True, slots=True)
-class _Contribution:
-    """What one unit contributes to one cell."""
-
-    kind: ComponentKind
-    column: str
-    type: ValueType
+    columns: tuple[Expression, ...]
+    owners: frozenset[frozenset[int]] = frozenset()
+    conditions: tuple[Expression, ...] = ()
+    grouped: frozenset[Expression] | None = None
+    pending: Expression | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Value:
-    """A cell's total of a contribution; COUNT(*) over units is the value of UNITS."""
-
-    kind: ComponentKind
-    column: str
-    type: ValueType
-
-
-@dataclass(frozen=True, slots=True)
-class _Units:
-    """How many distinct units have a contribution to a cell."""
-
-    kind: ComponentKind
-    column: str
-    type: ValueType = BIGINT
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Rows of a protected table: each belongs to one unit."""
-
-    table: TableSchema
-    layout: tuple[_Unit | ColumnSchema, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _PerUnit:
-    """One row per unit and cell."""
-
-    table: TableSchema
-    keys: frozenset[_Key]
-    layout: tuple[_Unit | _Key | _Contribution, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Cells:
-    """One row per cell."""
-
-    table: TableSchema
-    keys: frozenset[_Key]
-    layout: tuple[_Key | _Value | _Units, ...]
-
-
-_Relation: TypeAlias = "_Rows | _PerUnit | _Cells"
-_Item: TypeAlias = "_Unit | _Key | _Contribution | _Value | _Units | ColumnSchema"
-_Picked = TypeVar("_Picked", bound=_Item)
-
-
-def verify(document: object, tables: Sequence[TableSchema]) -> CellSchema:
-    """Proves that a bound plan yields cells, and says of what form.
+def verify(
+    document: object,
+    tables: Sequence[TableSchema],
+    claim: Claim,
+    *,
+    min_units: int,
+    mode: str = "aggregate",
+) -> CellSchema:
+    """Proves that a bound plan yields contributions, and says of what form.
 
     Args:
         document: What `json_serialize_plan(sql, optimize := false)` returned.
         tables: The prepared tables that the computation may read.
+        claim: Which components are guard sets, and so on: what is not in the plan.
+        min_units: Fewest units behind a guarded value.
+        mode: `aggregate`, or `dp`, which has no guarded values.
 
     Raises:
         GuardRefusalError: `GUARD_UNPROVEN`, naming what has no proof.
     """
     try:
-        relation = _relation(plan.read_plan(document), tables)
-    except plan.PlanError as error:
-        raise _unproven(str(error)) from None
-    if not isinstance(relation, _Cells):
-        raise _unproven("a result that is not aggregated per unit and then per cell")
-    return _cell_schema(relation)
+        root = read_plan(document)
+        if claim.is_public:
+            return CellSchema((), _public_types(root, tables), (), None, ())
+        verifier = _Verifier(tables, min_units, mode)
+        rows = verifier.rows(root)
+        contributions = Contributions(rows.columns, rows.grouped, rows.conditions)
+        return cell_schema(contributions, sorted(verifier.scanned), claim, mode)
+    except (PlanError, UnprovenError, RecursionError) as error:
+        words = "a plan of this depth" if isinstance(error, RecursionError) else str(error)
+        raise _unproven(words) from None
+
+
+def _public_types(root: Operator, tables: Sequence[TableSchema]) -> tuple[ValueType, ...]:
+    if not is_public(root, tables):
+        raise UnprovenError("public rows that are not public")
+    return check_public(root)
 
 
 def _unproven(what: str) -> GuardRefusalError:
     return refuse(
         Refusal.UNPROVEN,
-        f"The guard has no proof for {what}. Ask with COUNT, SUM or AVG over one table, conditions "
-        "joined by AND, and GROUP BY columns.",
+        f"The guard has no proof for {what}. Ask with aggregates over columns declared for it, "
+        "conditions on columns declared `filter`, and joins by the privacy unit.",
     )
 
 
-def _relation(operator: plan.Operator, tables: Sequence[TableSchema]) -> _Relation:
-    if isinstance(operator, plan.Get):
-        return _scan(operator, tables)
-    child = _relation(operator.child, tables)
-    if isinstance(operator, plan.Filter):
-        if not isinstance(child, _Rows):
-            raise _unproven("a filter above an aggregate")
-        for condition in operator.conditions:
-            _prove_condition(condition, child)
-        return child
-    if isinstance(operator, plan.Projection):
-        return _project(operator, child)
-    if isinstance(child, _Rows):
-        return _aggregate_per_unit(operator, child)
-    if isinstance(child, _PerUnit):
-        return _aggregate_cells(operator, child)
-    raise _unproven("an aggregate over cells")
+@dataclass(slots=True)
+class _Verifier:
+    """Proves one plan, operator by operator."""
 
+    tables: Sequence[TableSchema]
+    min_units: int
+    mode: str
+    fresh: Iterator[int] = field(default_factory=itertools.count)
+    ctes: dict[int, Rows] = field(default_factory=dict)
+    public_ctes: set[int] = field(default_factory=set)
+    scanned: set[str] = field(default_factory=set)
+    """The protected tables that were met, as `catalog.table`."""
 
-def _scan(scan: plan.Get, tables: Sequence[TableSchema]) -> _Rows:
-    for table in tables:
-        columns = (
-            (table.unit, BIGINT),
-            *((column.name, column.type) for column in table.columns),
+    def rows(self, operator: Operator) -> Rows:
+        """Proves an operator and everything below it."""
+        if not isinstance(operator, plan.Get) and is_public(
+            operator, self.tables, self.public_ctes
+        ):
+            types = check_beside(operator)
+            scan = next(self.fresh)
+            return Rows(
+                tuple(
+                    PublicValue(kind, scan, place, "", _largest(kind.name, kind.width))
+                    for place, kind in enumerate(types)
+                )
+            )
+        match operator:
+            case plan.Get():
+                return self._scan(operator)
+            case plan.Filter():
+                return self._filter(operator)
+            case plan.Projection():
+                return self._project(operator)
+            case plan.GroupBy():
+                return self._group_by(operator)
+            case plan.Join():
+                return self._join(operator)
+            case plan.Cte():
+                if is_public(operator.definition, self.tables, self.public_ctes):
+                    check_beside(operator.definition)
+                    self.public_ctes.add(operator.index)
+                else:
+                    self.ctes[operator.index] = self.rows(operator.definition)
+                return self.rows(operator.child)
+            case plan.CteRef():
+                return self._cte_use(operator)
+        raise UnprovenError(f"{type(operator).__name__} over protected rows")
+
+    def _scan(self, operator: plan.Get) -> Rows:
+        scan = next(self.fresh)
+        for table in self.tables:
+            own = () if table.unit is None else ((table.unit, BIGINT),)
+            columns = (*own, *((column.name, column.type) for column in table.columns))
+            if operator.path != (table.catalog, "main", table.table):
+                continue
+            if operator.columns != columns:
+                break
+            if table.unit is not None:
+                self.scanned.add(f"{table.catalog}.{table.table}")
+            owners = frozenset() if table.unit is None else frozenset({frozenset({scan})})
+            return Rows(tuple(self._leaf(table, scan, i) for i in operator.output), owners)
+        raise UnprovenError("a scan of anything but a prepared table")
+
+    @staticmethod
+    def _leaf(table: TableSchema, scan: int, index: int) -> Expression:
+        if index == ROW_ID:
+            return Missing(BIGINT, scan, -1)
+        if table.unit is None:
+            column = table.columns[index]
+            name = column.name.lower()
+            return PublicValue(column.type, scan, index, name, column.magnitude)
+        if index == 0:
+            return Unit(BIGINT, scan, table.domain)
+        column = table.columns[index - 1]
+        return Column(column.type, scan, table, column)
+
+    def _over(self, expression: Expression, rows: Rows) -> Expression:
+        def leaf(found: plan.Reference | plan.Leaf) -> Expression:
+            if not isinstance(found, plan.Reference) or found.index >= len(rows.columns):
+                raise UnprovenError("a reference that its input doesn't have")
+            column = rows.columns[found.index]
+            if column.type != found.type:
+                raise UnprovenError("a reference of another type than its input")
+            return column
+
+        return plan.rebuild(expression, leaf)
+
+    def _used(self, expression: Expression, rows: Rows) -> Expression:
+        """What decides on rows, or is aggregated: nothing in it may rest on a hidden OR."""
+        found = self._over(expression, rows)
+        for leaf in plan.leaves_of(found):
+            if isinstance(leaf, Inner) and branches_owed(leaf.filter, ()):
+                raise UnprovenError("OR in the FILTER of an aggregate inside one unit")
+        return found
+
+    def _filter(self, operator: plan.Filter) -> Rows:
+        rows = self.rows(operator.child)
+        found = [self._used(condition, rows) for condition in operator.conditions]
+        parts = [part for condition in found for part in conjuncts(condition)]
+        if rows.pending is not None:
+            return self._having(rows, parts)
+        return self._meeting(rows, parts)
+
+    def _having(self, rows: Rows, parts: Sequence[Expression]) -> Rows:
+        """Groups of several units, of which only those with enough units are left."""
+        rest = [part for part in parts if not self._is_enough(part, rows.pending)]
+        if len(rest) == len(parts) or rest:
+            raise UnprovenError(
+                f"a group that is compared with, without a check that it has {self.min_units} units"
+            )
+        scan = next(self.fresh)
+        return Rows(
+            tuple(Guarded(column.type, scan, place) for place, column in enumerate(rows.columns))
         )
-        if scan.path == (table.catalog, "main", table.table) and scan.columns == columns:
-            known: tuple[_Unit | ColumnSchema, ...] = (_Unit(), *table.columns)
-            return _Rows(table, tuple(known[index] for index in scan.output))
-    raise _unproven("a scan of anything but a prepared table")
+
+    def _is_enough(self, part: Expression, units: Expression | None) -> bool:
+        if (
+            not isinstance(part, plan.Call)
+            or (part.kind, part.name) != ("COMPARE_GREATERTHANOREQUALTO", ">=")
+            or part.children[0] != units
+        ):
+            return False
+        value = facts.constant_value(part.children[1])
+        text = str(value)
+        return text.isdigit() and int(text) >= self.min_units
+
+    def _meeting(self, rows: Rows, parts: Sequence[Expression]) -> Rows:
+        """Rows for which further conditions hold; equal units put readings into one class."""
+        owners, proven = self._merged(rows.owners, parts, rows.conditions)
+        for part in parts:
+            if part not in proven:
+                self._check_condition(part)
+        return replace(rows, owners=owners, conditions=(*rows.conditions, *parts), pending=None)
+
+    def _merged(
+        self,
+        owners: frozenset[frozenset[int]],
+        parts: Sequence[Expression],
+        known: Sequence[Expression],
+    ) -> tuple[frozenset[frozenset[int]], list[Expression]]:
+        """Classes after equalities, and those of the conditions that are such equalities."""
+        classes = set(owners)
+        proven: list[Expression] = []
+        pairs: dict[tuple[int, int], dict[tuple[str, str], Expression]] = {}
+        for part in parts:
+            if not (
+                isinstance(part, plan.Call)
+                and part.kind in EQUALITIES
+                and len(part.children) == 2
+                and part.type == BOOLEAN
+            ):
+                continue
+            one, other = part.children
+            if isinstance(one, Unit) and isinstance(other, Unit) and one.domain == other.domain:
+                _join_classes(classes, one.scan, other.scan)
+                proven.append(part)
+            elif (
+                isinstance(one, Column)
+                and isinstance(other, Column)
+                and one.type == other.type
+                and (part.kind == "COMPARE_EQUAL" or _is_not_null({one, other}, known))
+            ):
+                found = pairs.setdefault((one.scan, other.scan), {})
+                found[one.column.name, other.column.name] = part
+                found = pairs.setdefault((other.scan, one.scan), {})
+                found[other.column.name, one.column.name] = part
+        for (one_scan, other_scan), equal in pairs.items():
+            left, right = self._table_of(one_scan, parts), self._table_of(other_scan, parts)
+            for key, other_key in itertools.product(left.keys, right.keys):
+                matched = [
+                    equal.get(names) for names in zip(key.columns, other_key.columns, strict=False)
+                ]
+                same = key.domain == other_key.domain and len(key.columns) == len(other_key.columns)
+                same = same and left.catalog == right.catalog
+                if same and all(part is not None for part in matched):
+                    _join_classes(classes, one_scan, other_scan)
+                    proven += [part for part in matched if part is not None]
+        return frozenset(classes), proven
+
+    @staticmethod
+    def _table_of(scan: int, parts: Sequence[Expression]) -> TableSchema:
+        for part in parts:
+            for leaf in plan.leaves_of(part):
+                if isinstance(leaf, Column) and leaf.scan == scan:
+                    return leaf.table
+        raise UnprovenError("a reading of no table")
+
+    def _check_condition(self, part: Expression) -> None:
+        if _is_meeting_of_public(part):
+            facts.check_total(part)
+            return
+        facts.check_condition(part)
+
+    def _project(self, operator: plan.Projection) -> Rows:
+        rows = self.rows(operator.child)
+        columns = tuple(self._over(each, rows) for each in operator.expressions)
+        if rows.pending is not None:
+            raise UnprovenError("a group of several units, without a check that it has enough")
+        for column in columns:
+            facts.check_total(column)
+        return replace(rows, columns=columns)
+
+    def _join(self, operator: plan.Join) -> Rows:
+        left, right = self.rows(operator.left), self.rows(operator.right)
+        if left.pending is not None or right.pending is not None:
+            raise UnprovenError("a group of several units, without a check that it has enough")
+        parts = tuple(
+            part
+            for one, comparison, other in operator.conditions
+            for part in conjuncts(
+                plan.Call(
+                    _NAMES.get(comparison, comparison),
+                    comparison,
+                    (self._used(one, left), self._used(other, right)),
+                    BOOLEAN,
+                )
+            )
+        )
+        columns = _mapped(left.columns, operator.left_map)
+        if operator.kind == "INNER":
+            both = Rows(
+                (*columns, *_mapped(right.columns, operator.right_map)),
+                left.owners | right.owners,
+                (*left.conditions, *right.conditions),
+            )
+            return self._meeting(both, parts)
+        return self._one_sided(operator, left, right, parts, columns)
+
+    def _one_sided(
+        self,
+        operator: plan.Join,
+        left: Rows,
+        right: Rows,
+        parts: Sequence[Expression],
+        columns: tuple[Expression, ...],
+    ) -> Rows:
+        owners, proven = self._merged(
+            left.owners | right.owners, parts, (*left.conditions, *right.conditions)
+        )
+        mine = {scan for owner in left.owners for scan in owner}
+        if any(not owner & mine for owner in owners):
+            raise UnprovenError("protected rows that meet others than those of their own unit")
+        if len(owners) != len(left.owners):
+            raise UnprovenError("protected rows of two units in one condition")
+        for part in parts:
+            if part not in proven:
+                self._check_condition(part)
+        if any(branches_owed([each], ()) for each in (*right.conditions, *parts)):
+            raise UnprovenError("OR in a subquery over protected rows")
+        kept = replace(left, owners=owners if operator.kind == "LEFT" else left.owners)
+        if operator.kind == "LEFT":
+            scan = next(self.fresh)
+            others = tuple(
+                Missing(column.type, scan, place)
+                if isinstance(column, Unit)
+                else facts.maybe_missing(column)
+                for place, column in enumerate(_mapped(right.columns, operator.right_map))
+            )
+            return replace(kept, columns=(*columns, *others), grouped=None)
+        if operator.kind == "MARK":
+            return replace(kept, columns=(*columns, Meets(BOOLEAN, next(self.fresh))))
+        if operator.kind in {"SEMI", "ANTI"}:
+            return replace(kept, columns=columns)
+        raise UnprovenError(f"a join of kind {operator.kind}")
+
+    def _cte_use(self, operator: plan.CteRef) -> Rows:
+        found = self.ctes.get(operator.index)
+        if found is None or found.pending is not None:
+            raise UnprovenError("a CTE that is not there")
+        if operator.types != tuple(column.type for column in found.columns):
+            raise UnprovenError("a CTE of other columns")
+        scans: dict[int, int] = {}
+
+        def again(expression: Expression) -> Expression:
+            return facts.renumbered(expression, scans, self.fresh)
+
+        columns = tuple(again(column) for column in found.columns)
+        conditions = tuple(again(condition) for condition in found.conditions)
+        grouped = None if found.grouped is None else frozenset(map(again, found.grouped))
+        for owner in found.owners:
+            for scan in owner - scans.keys():
+                scans[scan] = next(self.fresh)
+        owners = frozenset(frozenset(scans[scan] for scan in owner) for owner in found.owners)
+        return Rows(columns, owners, conditions, grouped)
+
+    def _group_by(self, operator: plan.GroupBy) -> Rows:
+        rows = self.rows(operator.child)
+        if rows.pending is not None:
+            raise UnprovenError("a group of several units, without a check that it has enough")
+        if operator.groupings or operator.sets != (tuple(range(len(operator.groups))),):
+            raise UnprovenError("several grouping sets")
+        if len(rows.owners) != 1:
+            raise UnprovenError("protected tables that are not joined by their privacy unit")
+        (owner,) = rows.owners
+        groups = tuple(self._used(group, rows) for group in operator.groups)
+        for group in groups:
+            facts.check_inner_key(group)
+            check_partition(group)
+        scan = next(self.fresh)
+        if any(isinstance(group, Unit) and group.scan in owner for group in groups):
+            inner = [
+                self._inner(call, rows, scan, place)
+                for place, call in enumerate(operator.aggregates)
+            ]
+            return Rows((*groups, *inner), rows.owners, rows.conditions, frozenset(groups))
+        return self._several_units(operator, rows, groups, owner, scan)
+
+    def _inner(self, call: plan.Aggregate, rows: Rows, scan: int, place: int) -> Inner:
+        function = call.name.removeprefix("system.main.")
+        arguments = tuple(self._used(argument, rows) for argument in call.children)
+        where: tuple[Expression, ...] = ()
+        if call.filter is not None:
+            where = tuple(conjuncts(self._used(call.filter, rows)))
+            for condition in where:
+                _check_filter(condition)
+        if function == "count_star" and not arguments and call.type == BIGINT:
+            return Inner(BIGINT, scan, place, (), frozenset(), function, None, where, MAX_ROWS)
+        if len(arguments) != 1:
+            raise UnprovenError(f"the aggregate {function}")
+        (argument,) = arguments
+        if function == "count" and call.type == BIGINT:
+            facts.check_total(argument)
+            columns = facts.count_argument(argument)
+            return Inner(BIGINT, scan, place, (), columns, function, argument, where, MAX_ROWS)
+        if call.is_distinct or function not in {"sum", "avg", "min", "max"}:
+            raise UnprovenError(f"the aggregate {function}")
+        facts.check_total(argument)
+        read = facts.monomial(argument)
+        columns = facts.columns_of(read.leaves)
+        if read.magnitude >= _MAX_VALUE:
+            raise UnprovenError("a sum that may overflow")
+        if function == "sum":
+            if (call.type.name, call.type.scale) not in {("HUGEINT", 0), ("DECIMAL", read.scale)}:
+                raise UnprovenError("a sum of another type than expected")
+            magnitude = read.magnitude * MAX_ROWS
+        else:
+            magnitude = read.magnitude
+            if function in {"min", "max"} and call.type != argument.type:
+                raise UnprovenError("an extreme of another type than expected")
+        return Inner(
+            call.type, scan, place, read.names, columns, function, argument, where, magnitude
+        )
+
+    def _several_units(
+        self,
+        operator: plan.GroupBy,
+        rows: Rows,
+        groups: tuple[Expression, ...],
+        owner: frozenset[int],
+        scan: int,
+    ) -> Rows:
+        if self.mode == "dp":
+            raise UnprovenError("a subquery over several units, which the mode `dp` excludes")
+        if branches_owed(rows.conditions, ()):
+            raise UnprovenError("OR in a subquery over protected rows")
+        for group in groups:
+            for leaf in plan.leaves_of(group):
+                if isinstance(leaf, PublicValue) or (
+                    isinstance(leaf, Column) and leaf.column.uses & _MEETING
+                ):
+                    continue
+                raise UnprovenError("a subquery's group key that is not declared for it")
+        units: Expression | None = None
+        columns: list[Expression] = list(groups)
+        for place, call in enumerate(operator.aggregates):
+            arguments = tuple(self._over(argument, rows) for argument in call.children)
+            is_units = (
+                call.name == "system.main.count"
+                and call.is_distinct
+                and call.filter is None
+                and len(arguments) == 1
+                and isinstance(arguments[0], Unit)
+                and arguments[0].scan in owner
+            )
+            if is_units:
+                units = Guarded(call.type, scan, place)
+                columns.append(units)
+                continue
+            if call.is_distinct or call.name not in _GUARDED_AGGREGATES:
+                raise UnprovenError(f"the aggregate {call.name} in a subquery")
+            self._inner(call, rows, scan, place)  # what it reads, and that it can't overflow
+            if call.filter is not None and branches_owed(
+                conjuncts(self._over(call.filter, rows)), ()
+            ):
+                raise UnprovenError("OR in a subquery over protected rows")
+            columns.append(Guarded(call.type, scan, place))
+        if units is None:
+            raise UnprovenError("a group of several units, without a check that it has enough")
+        return Rows(tuple(columns), frozenset(), (), None, units)
 
 
-def _pick(reference: plan.Expression, layout: Sequence[_Picked]) -> _Picked:
-    if not isinstance(reference, plan.Reference):
-        raise _unproven("an expression where a column is expected")
-    if reference.index >= len(layout) or layout[reference.index].type != reference.type:
-        raise _unproven("a reference that its input doesn't have")
-    return layout[reference.index]
+_MEETING = frozenset({Use.FILTER, Use.GROUP})
+_GUARDED_AGGREGATES = frozenset(
+    {"system.main.count", "system.main.count_star", "system.main.sum", "system.main.avg"}
+)
+_NAMES = {
+    "COMPARE_EQUAL": "=",
+    "COMPARE_NOTEQUAL": "!=",
+    "COMPARE_LESSTHAN": "<",
+    "COMPARE_GREATERTHAN": ">",
+    "COMPARE_LESSTHANOREQUALTO": "<=",
+    "COMPARE_GREATERTHANOREQUALTO": ">=",
+    "COMPARE_DISTINCT_FROM": "IS DISTINCT FROM",
+    "COMPARE_NOT_DISTINCT_FROM": "IS NOT DISTINCT FROM",
+}
 
 
-def _project(operator: plan.Projection, child: _Relation) -> _Relation:
-    if isinstance(child, _Rows):
-        return _Rows(child.table, tuple(_pick(e, child.layout) for e in operator.expressions))
-    if isinstance(child, _PerUnit):
-        picked = tuple(_pick(e, child.layout) for e in operator.expressions)
-        return _PerUnit(child.table, child.keys, picked)
-    return _Cells(
-        child.table, child.keys, tuple(_pick(e, child.layout) for e in operator.expressions)
-    )
+def _largest(name: str, width: int) -> int:
+    if name == "DECIMAL":
+        return int(10**width) - 1
+    return {"TINYINT": 2**7, "SMALLINT": 2**15, "INTEGER": 2**31, "BIGINT": 2**63}.get(name, 2**127)
 
 
-def _prove_condition(condition: plan.Expression, rows: _Rows) -> None:
-    if not isinstance(condition, plan.Call) or condition.type != BOOLEAN or not condition.children:
-        raise _unproven("a condition that is not a comparison")
-    column = _pick(condition.children[0], rows.layout)
-    if not isinstance(column, ColumnSchema) or Use.FILTER not in column.uses:
-        raise _unproven("a condition on a column not declared `filter`")
-    constants = condition.children[1:]
-    form = (condition.kind, condition.name)
-    if form in _COMPARISONS:
-        expected = len(constants) == 1
-    elif form == ("COMPARE_IN", "COMPARE_IN"):
-        expected = bool(constants)
-    else:
-        known = {"OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL"}
-        expected = condition.kind == condition.name and condition.kind in known and not constants
-    if not expected or not all(_is_safe_constant(item, column.type) for item in constants):
-        raise _unproven("a condition that is not a comparison with constants")
+def _mapped(
+    columns: tuple[Expression, ...], places: tuple[int, ...] | None
+) -> tuple[Expression, ...]:
+    if places is None:
+        return columns
+    if any(place >= len(columns) for place in places):
+        raise UnprovenError("a projection of columns that are not there")
+    return tuple(columns[place] for place in places)
 
 
-def _is_safe_constant(item: plan.Expression, kind: ValueType) -> bool:
-    if isinstance(item, plan.Constant):
-        return item.type == kind and kind.name == "VARCHAR" and isinstance(item.value, str)
+def _join_classes(classes: set[frozenset[int]], one: int, other: int) -> None:
+    mine = next((c for c in classes if one in c), None)
+    theirs = next((c for c in classes if other in c), None)
+    if mine is None or theirs is None:
+        raise UnprovenError("the unit of a row that is not there")
+    if mine != theirs:
+        classes -= {mine, theirs}
+        classes.add(mine | theirs)
+
+
+def _is_meeting_of_public(part: Expression) -> bool:
+    """Whether a condition is how protected rows meet public or guarded ones: by equality."""
+    if not isinstance(part, plan.Call) or part.kind not in EQUALITIES:
+        return False
+    one, other = part.children
+    if isinstance(other, Column):
+        one, other = other, one
     return (
-        isinstance(item, plan.Call)
-        and (item.kind, item.name) == _CAST
-        and item.type == kind
-        and len(item.children) == 1
-        and isinstance(text := item.children[0], plan.Constant)
-        and text.type.name == "VARCHAR"
-        and isinstance(text.value, str)
-        and cast_succeeds(text.value, kind)
+        isinstance(one, Column)
+        and isinstance(other, PublicValue | Guarded)
+        and bool(one.column.uses & _MEETING)
     )
 
 
-def _aggregate_per_unit(operator: plan.GroupBy, rows: _Rows) -> _PerUnit:
-    groups: list[_Unit | _Key] = []
-    for item in operator.groups:
-        column = _pick(item, rows.layout)
-        if isinstance(column, ColumnSchema) and Use.GROUP not in column.uses:
-            raise _unproven("a group key that is not declared `group`")
-        groups.append(column if isinstance(column, _Unit) else _Key(column))
-    keys = [group for group in groups if isinstance(group, _Key)]
-    if len(groups) - len(keys) != 1 or len(set(keys)) != len(keys):
-        raise _unproven("an aggregate that does not group by unit, once, and distinct keys")
-    contributions = tuple(_contribution(item, rows) for item in operator.aggregates)
-    return _PerUnit(rows.table, frozenset(keys), (*groups, *contributions))
+def _is_not_null(columns: Collection[Expression], known: Sequence[Expression]) -> bool:
+    """Whether one of two columns that don't differ surely has a value."""
+    return any(
+        isinstance(each, plan.Call)
+        and each.kind == "OPERATOR_IS_NOT_NULL"
+        and each.children[0] in columns
+        for each in known
+    )
 
 
-def _contribution(call: plan.Aggregate, rows: _Rows) -> _Contribution:
-    if call.filter is not None:
-        raise _unproven("a FILTER on a contribution")
-    if call.name == _COUNT_ROWS and not call.children and call.type == BIGINT:
-        return _Contribution(ComponentKind.ROWS, "", BIGINT)
-    if call.name in {_COUNT, _SUM} and len(call.children) == 1:
-        column = _pick(call.children[0], rows.layout)
-        if not isinstance(column, ColumnSchema) or Use.AGGREGATE not in column.uses:
-            raise _unproven("an aggregate of a column not declared `aggregate`")
-        if call.name == _COUNT and call.type == BIGINT:
-            return _Contribution(ComponentKind.COUNT, column.name, BIGINT)
-        if call.name == _SUM and call.type == arithmetic.sum_of_values(column.type):
-            return _Contribution(ComponentKind.SUM, column.name, call.type)
-    raise _unproven(f"the aggregate {call.name}")
-
-
-def _aggregate_cells(operator: plan.GroupBy, units: _PerUnit) -> _Cells:
-    keys = [_pick(item, units.layout) for item in operator.groups]
-    if len(keys) != len(units.keys) or set(keys) != units.keys:
-        raise _unproven("cells that are not grouped by exactly the keys of their contributions")
-    values = tuple(_cell_value(item, units) for item in operator.aggregates)
-    return _Cells(units.table, units.keys, (*(k for k in keys if isinstance(k, _Key)), *values))
-
-
-def _cell_value(call: plan.Aggregate, units: _PerUnit) -> _Value | _Units:
-    if call.name == _COUNT_ROWS and not call.children and call.type == BIGINT:
-        if call.filter is None:
-            return _Units(ComponentKind.UNITS, "")
-        contribution = _non_zero(call.filter, units)
-        return _Units(contribution.kind, contribution.column)
-    if call.name == _SUM and len(call.children) == 1 and call.filter is None:
-        contribution_or_key = _pick(call.children[0], units.layout)
-        if isinstance(contribution_or_key, _Contribution):
-            contribution = contribution_or_key
-            if call.type == arithmetic.sum_of_contributions(contribution.type):
-                return _Value(contribution.kind, contribution.column, call.type)
-    raise _unproven(f"the aggregate {call.name} over contributions")
-
-
-def _non_zero(condition: plan.Expression, units: _PerUnit) -> _Contribution:
+def _check_filter(condition: Expression) -> None:
+    """A condition of FILTER; that a column is not NULL is what COUNT(column) counts by."""
     if (
         isinstance(condition, plan.Call)
-        and (condition.kind, condition.name) == ("COMPARE_NOTEQUAL", "!=")
-        and condition.type == BOOLEAN
-        and len(condition.children) == 2
+        and condition.kind == "OPERATOR_IS_NOT_NULL"
+        and isinstance(condition.children[0], Column | Inner | PublicValue)
     ):
-        left = _pick(condition.children[0], units.layout)
-        if isinstance(left, _Contribution) and _is_zero(condition.children[1], left.type):
-            return left
-    raise _unproven("a count of units other than of those that contribute")
-
-
-def _is_zero(item: plan.Expression, kind: ValueType) -> bool:
-    if (
-        isinstance(item, plan.Call)
-        and (item.kind, item.name) == _CAST
-        and item.type == kind
-        and len(item.children) == 1
-    ):
-        item = item.children[0]
-        return isinstance(item, plan.Constant) and item.value == 0 and _is_whole(item)
-    return isinstance(item, plan.Constant) and item.value == 0 and item.type == kind
-
-
-def _is_whole(item: plan.Constant) -> bool:
-    return item.type.name in {"INTEGER", "BIGINT"} and not isinstance(item.value, bool)
-
-
-def _cell_schema(cells: _Cells) -> CellSchema:
-    count = len(cells.keys)
-    keys = [item for item in cells.layout[:count] if isinstance(item, _Key)]
-    if len(keys) != count or set(keys) != cells.keys:
-        raise _unproven("cells whose keys do not come first, each once")
-    rest = cells.layout[count:]
-    if not rest or len(rest) % 2:
-        raise _unproven("a value without the number of units behind it")
-    components = tuple(
-        _component(cells.table.table, value, units)
-        for value, units in zip(rest[::2], rest[1::2], strict=True)
-    )
-    return CellSchema((cells.table.table,), tuple(key.type for key in keys), components)
-
-
-def _component(table: str, value: _Item, units: _Item) -> Component:
-    if value == units == _Units(ComponentKind.UNITS, ""):
-        return Component(ComponentKind.UNITS, table, "", BIGINT)
-    if isinstance(value, _Value) and isinstance(units, _Units):
-        everyone = _Units(ComponentKind.UNITS, "")
-        # Each row of a unit counts: whoever has a contribution row has one to ROWS.
-        due = everyone if value.kind is ComponentKind.ROWS else _Units(value.kind, value.column)
-        if units == due:
-            return Component(value.kind, table, value.column, value.type)
-    raise _unproven("a value without the number of units behind it")
+        return
+    facts.check_condition(condition)

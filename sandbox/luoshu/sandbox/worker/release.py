@@ -24,7 +24,12 @@ _MAX_EXPLAINED = 10_000
 
 
 class Release:
-    """One release job with the directories that it works on."""
+    """One release job with the directories that it works on.
+
+    Attributes:
+        rules: As the connector sent them; not read yet.
+        results: What stage 1 yielded for each cell query.
+    """
 
     def __init__(
         self,
@@ -43,12 +48,12 @@ class Release:
         if fields["type"] != "release":
             raise SchemaError("not a release")
         self._cells, self._history, self._delta = cells, history, delta
-        self._rules, self._data = fields["rules"], str(fields["data"])
+        self.rules, self._data = fields["rules"], str(fields["data"])
         self._secret = bytes.fromhex(str(fields["secret"]))
         if len(self._secret) != _SECRET_BYTES:
             raise SchemaError("a secret of another length")
         self._names = [str(name) for name in _list(fields["history"])]
-        self._results = [
+        self.results = [
             self._result(number, one) for number, one in enumerate(_list(fields["results"]))
         ]
 
@@ -65,10 +70,10 @@ class Release:
 
     def aggregate(self) -> Message:
         """Releases by the rules of mode `aggregate`."""
-        rules = aggregate.AggregateRules.from_json(self._rules)
+        rules = aggregate.AggregateRules.from_json(self.rules)
         earlier = [block for name in self._names for block in read_entry(self._history / name)]
         released = aggregate.release(
-            self._results, rules, self._secret, history=earlier, data=self._data
+            self.results, rules, self._secret, history=earlier, data=self._data
         )
         delta = digest = None
         if released.additions:
@@ -93,7 +98,7 @@ class Release:
             SchemaError: A mode that isn't there: what isn't understood is never released.
         """
         modes: dict[object, Callable[[], Message]] = {"aggregate": self.aggregate}
-        mode = self._rules.get("mode") if isinstance(self._rules, dict) else None
+        mode = self.rules.get("mode") if isinstance(self.rules, dict) else None
         if mode not in modes:
             raise SchemaError("a release mode that is not there")
         return modes[mode]()

@@ -15,6 +15,7 @@ from luoshu.sandbox import engine, wire
 from luoshu.sandbox.errors import GuardRefusalError, QueryError
 from luoshu.sandbox.guard.check import CellQuery, CheckedQuery, check_query
 from luoshu.sandbox.schema import TableSchema, checked_count
+from luoshu.sandbox.templates import BoundParameter, bind_parameters
 from luoshu.sandbox.worker.setup import set_up
 from luoshu.sandbox.worker.stage import Channel, Message, run
 
@@ -68,11 +69,12 @@ def _verify(channel: Channel, connection: engine.Connection, job: Message) -> Ch
     if job.get("type") != "verify":
         raise wire.WireError("an unknown message")
     tables = [TableSchema.from_json(table) for table in _list(job["tables"])]
+    parameters = [BoundParameter.from_json(value) for value in _list(job["parameters"])]
     try:
         query = check_query(
             connection,
             tables,
-            str(job["sql"]),
+            bind_parameters(connection, str(job["sql"]), parameters),
             min_units=checked_count(job["min_units"]),
             mode=str(job["mode"]),
         )

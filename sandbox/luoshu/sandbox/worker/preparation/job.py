@@ -48,11 +48,16 @@ class TableJob:
         """Reads the JSON form, which the connector wrote."""
         columns = value["columns"]
         return cls(
-            *(value[name] for name in ("name", "kind", "path", "source_table")),
-            *(value[name] for name in ("unit", "within", "via")),
-            tuple((own, their) for own, their in value["on"]),
-            tuple(UnitKey(key["domain"], tuple(key["columns"])) for key in value["keys"]),
-            None if columns is None else tuple(_declaration(column) for column in columns),
+            name=value["name"],
+            kind=value["kind"],
+            path=value["path"],
+            source_table=value["source_table"],
+            unit=value["unit"],
+            within=value["within"],
+            via=value["via"],
+            on=tuple((own, their) for own, their in value["on"]),
+            keys=tuple(UnitKey(key["domain"], tuple(key["columns"])) for key in value["keys"]),
+            columns=None if columns is None else tuple(_declaration(column) for column in columns),
         )
 
 

@@ -1,0 +1,241 @@
+"""Workers in threads of this process: the same code and messages, without the wall.
+
+For tests that ask hundreds of queries: a walled worker takes 0.1 s to start.
+What only the wall gives (no network, no files, limits, killing) is tested
+elsewhere. Preparation stays behind the wall.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from luoshu.sandbox import dry_run as dry_run_module
+from luoshu.sandbox import engine
+from luoshu.sandbox.isolation.port import (
+    Finding,
+    Isolation,
+    IsolationConfig,
+    Worker,
+    WorkerEnd,
+    WorkerError,
+    WorkerSpec,
+)
+from luoshu.sandbox.run import Sandbox
+from luoshu.sandbox.worker import release, setup, stage1, stage2
+from luoshu.sandbox.worker.stage import Message
+
+_PRODUCT = "/product/"
+
+
+class UnwalledIsolation:
+    """Starts what computes in threads, and everything else behind the wall given."""
+
+    def __init__(self, wall: Isolation) -> None:
+        self._wall = wall
+
+    @property
+    def config(self) -> IsolationConfig:
+        """See the port."""
+        return self._wall.config
+
+    @property
+    def measurement(self) -> str:
+        """See the port."""
+        return self._wall.measurement
+
+    async def start(self, spec: WorkerSpec) -> Worker:
+        """See the port."""
+        if spec.entry not in _WORK:
+            return await self._wall.start(spec)
+        return _Thread(spec)
+
+    def check(self) -> list[Finding]:
+        """See the port."""
+        return []
+
+    def close(self) -> None:
+        """See the port."""
+        self._wall.close()
+
+
+@contextmanager
+def unwalled_dry_runs() -> Iterator[None]:
+    """Within, in this thread, `dry_run` computes without the wall."""
+    _current.is_unwalled = True
+    try:
+        yield
+    finally:
+        _current.is_unwalled = False
+
+
+class _EndedError(Exception):
+    """The connector has gone."""
+
+
+class _Channel:
+    """A worker's side."""
+
+    def __init__(self, send: Callable[[Message | None], None]) -> None:
+        self.inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self.send: Callable[[Message], None] = send
+
+    def receive(self) -> Message:
+        message = self.inbox.get()
+        if message is None:
+            raise _EndedError
+        return message
+
+
+class _Thread:
+    """A worker in a thread; see the port."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._outbox: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._channel = _Channel(self._put)
+        self._spec = spec
+        self._status = "signal SIGKILL"
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _put(self, message: Message | None) -> None:
+        self._loop.call_soon_threadsafe(self._outbox.put_nowait, message)
+
+    def _run(self) -> None:
+        try:
+            _WORK[self._spec.entry](self._channel, self._spec)
+        except _EndedError:
+            return
+        except Exception as error:  # noqa: BLE001 - as a worker's process ends
+            self._status = f"exit 1 {type(error).__name__}: {error}"
+        self._put(None)
+
+    async def send(self, message: Message) -> None:
+        self._channel.inbox.put(message)
+
+    async def receive(self) -> Message:
+        message = await self._outbox.get()
+        if message is None:
+            raise WorkerError("the worker ended")
+        return message
+
+    def kill(self) -> None:
+        self._channel.inbox.put(None)
+
+    async def stop(self) -> WorkerEnd:
+        self.kill()
+        await asyncio.to_thread(self._thread.join)
+        return WorkerEnd(self._status, "")
+
+
+def _mount(spec: WorkerSpec, target: str) -> Path:
+    return next((mount.source for mount in spec.mounts if mount.target == target), Path(target))
+
+
+class _Engines:
+    """Locked engines by the files attached to them, used again: opening one takes 30 ms."""
+
+    def __init__(self) -> None:
+        self._idle: dict[tuple[str, ...], list[engine.Connection]] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def lend(self, spec: WorkerSpec) -> Iterator[None]:
+        """Within, the set-up of a worker in this thread yields an engine as the worker has it."""
+        paths = {
+            mount.target: str(mount.source)
+            for mount in spec.mounts
+            if mount.target.startswith(_PRODUCT)
+        }
+        key = tuple(f"{target} {source}" for target, source in sorted(paths.items()))
+        lent: list[engine.Connection] = []
+
+        def set_up(message: Message) -> tuple[engine.Connection, int]:
+            with self._lock:
+                idle = self._idle.setdefault(key, [])
+                opened = idle.pop() if idle else None
+            if opened is None:
+                opened, _ = _WALLED_SET_UP({**message, "threads": 1})
+            lent.append(opened)
+            return opened, int(str(message["max_rows"]))
+
+        _current.set_up, _current.paths = set_up, paths
+        try:
+            yield
+        finally:
+            for connection in lent:
+                self._return(key, connection)
+
+    def _return(self, key: tuple[str, ...], connection: engine.Connection) -> None:
+        tables = connection.execute(
+            "SELECT database_name, table_name FROM duckdb_tables() "
+            "WHERE database_name IN ('memory', 'temp')"
+        )
+        for database, name in tables.fetchall():
+            connection.execute(f"DROP TABLE {database}.main.{engine.identifier(name)}")
+        with self._lock:
+            self._idle[key].append(connection)
+
+
+_ENGINES = _Engines()
+_WALLED_SET_UP = setup.set_up
+_ATTACH = engine.attach
+_current: threading.local = threading.local()
+
+
+def _set_up(message: Message) -> tuple[engine.Connection, int]:
+    set_up: Callable[[Message], tuple[engine.Connection, int]] = _current.set_up
+    return set_up(message)
+
+
+def _attach(connection: engine.Connection, catalog: str, path: str) -> None:
+    """The files are where they are on the host."""
+    _ATTACH(connection, catalog, getattr(_current, "paths", {}).get(path, path))
+
+
+def _stage1(channel: _Channel, spec: WorkerSpec) -> None:
+    with _ENGINES.lend(spec):
+        stage1.work(channel, _mount(spec, "/cells"))  # type: ignore[arg-type]
+
+
+def _stage2(channel: _Channel, spec: WorkerSpec) -> None:
+    with _ENGINES.lend(spec):
+        stage2.work(channel)  # type: ignore[arg-type]
+
+
+def _release(channel: _Channel, spec: WorkerSpec) -> None:
+    channel.send({"type": "ready"})
+    job = release.Release(
+        channel.receive(),
+        cells=_mount(spec, "/cells"),
+        history=_mount(spec, "/history"),
+        delta=_mount(spec, "/delta"),
+    )
+    channel.send(job.answer())
+
+
+_WORK: dict[str, Callable[[_Channel, WorkerSpec], None]] = {
+    "stage1": _stage1,
+    "release": _release,
+    "stage2": _stage2,
+}
+# What is put in here serves only threads that asked for it.
+stage1.set_up = stage2.set_up = _set_up
+engine.attach = _attach
+
+
+class _DryRunSandbox(Sandbox):
+    @classmethod
+    def start(cls, config: IsolationConfig | None = None) -> Sandbox:  # type: ignore[override]
+        sandbox = Sandbox.start(config)
+        if not getattr(_current, "is_unwalled", False):
+            return sandbox
+        return Sandbox(UnwalledIsolation(sandbox.isolation))
+
+
+dry_run_module.Sandbox = _DryRunSandbox  # type: ignore[misc]
