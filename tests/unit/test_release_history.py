@@ -52,6 +52,21 @@ def test_what_is_written_is_read(entry: Path, tmp_path: Path) -> None:
             assert np.array_equal(first, second) if hasattr(first, "dtype") else first == second
 
 
+def test_a_file_of_the_first_version_stays_readable_and_comparable(tmp_path: Path) -> None:
+    """The golden file is never edited: what came out once is compared with for ever."""
+    golden = Path(__file__).parents[1] / "golden" / "release-history.v1.bin"
+    blocks = read_entry(golden)
+    assert {block.data for block in blocks} == {"ef" * 32}
+    write_entry(tmp_path / "again", blocks)
+    assert (tmp_path / "again").read_bytes() == golden.read_bytes()
+    holder = Holder(tmp_path, AggregateRules(10, 0), [golden])
+    amounts = {unit: (unit - 3,) for unit in range(1, 31)}
+    component = total("x", "y", wide=True)
+    assert holder.release(result({(): amounts}, [component])).rows == [[(375,)]]
+    del amounts[7]
+    assert holder.release(result({(): amounts}, [component])).rows == [[(None,)]]
+
+
 def test_it_holds_what_came_out_alone(tmp_path: Path) -> None:
     holder = Holder(tmp_path, AggregateRules(10, 0))
     cells = {
@@ -141,7 +156,7 @@ async def test_a_directory_keeps_scopes_apart(tmp_path: Path, entry: Path) -> No
     async with port.transaction(["q.t"]) as transaction:
         assert transaction.names == ["customers/000000000001.history"]
         assert port.directory is not None
-        assert (port.directory / transaction.names[0]).read_bytes() == data  # noqa: ASYNC240
+        assert (port.directory / transaction.names[0]).read_bytes() == data
 
 
 def test_a_delta_of_another_digest_is_not_kept(tmp_path: Path, entry: Path) -> None:
