@@ -165,9 +165,11 @@ class Clinic:
 
     Attributes:
         connection: A locked engine with the tables attached.
+        stage2: One that holds released cells only.
     """
 
     connection: engine.Connection
+    stage2: engine.Connection
 
     def check(self, sql: str, mode: str = "aggregate") -> CheckedQuery:
         """What the guard makes of an analyst's query."""
@@ -207,22 +209,18 @@ class Clinic:
     def answer(self, sql: str) -> list[tuple[object, ...]]:
         """The answer by way of cells, of which none is withheld that has a contribution."""
         checked = self.check(sql)
-        stage2 = engine.open_engine(256 << 20, 1)
-        try:
-            for number, cell in enumerate(checked.cells):
-                self._release(stage2, number, cell)
-            return stage2.execute(checked.stage2).fetchall()
-        finally:
-            stage2.close()
+        for number, cell in enumerate(checked.cells):
+            self._release(number, cell)
+        return self.stage2.execute(checked.stage2).fetchall()
 
-    def _release(self, stage2: engine.Connection, number: int, cell: CellQuery) -> None:
+    def _release(self, number: int, cell: CellQuery) -> None:
         schema = cell.schema
         rows = self.connection.execute(cell.sql).fetchall()
         columns = [f"k{n} {kind}" for n, kind in enumerate(schema.keys)]
         columns += [f"c{n} {c.type}" for n, c in enumerate(schema.released)]
-        stage2.execute(f"CREATE TABLE cells{number} ({', '.join(columns)})")
+        self.stage2.execute(f"CREATE OR REPLACE TABLE cells{number} ({', '.join(columns)})")
         for row in released_cells(schema, rows):
-            stage2.execute(
+            self.stage2.execute(
                 f"INSERT INTO cells{number} VALUES ({', '.join('?' for _ in row)})", list(row)
             )
 
@@ -275,7 +273,9 @@ def open_clinic(directory: Path) -> Iterator[Clinic]:
     engine.attach(opened, "clinic", str(path))
     opened.execute("SET search_path='memory.main,clinic.main'")
     engine.lock(opened)
+    stage2 = engine.open_engine(256 << 20, 1)
     try:
-        yield Clinic(opened)
+        yield Clinic(opened, stage2)
     finally:
+        stage2.close()
         opened.close()

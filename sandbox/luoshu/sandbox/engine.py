@@ -93,6 +93,11 @@ def bind(connection: Connection, sql: str) -> dict[str, Any]:
     return _json(connection, "SELECT json_serialize_plan(?, optimize:=false)", sql)
 
 
+def result_names(connection: Connection, sql: str) -> list[str]:
+    """The names of a query's columns; binds it, and reads no data."""
+    return [str(row[0]) for row in connection.execute(f"DESCRIBE {sql}").fetchall()]
+
+
 def _json(connection: Connection, statement: str, text: str) -> dict[str, Any]:
     row = connection.execute(statement, [text]).fetchone()
     document = json.loads(row[0]) if row else {}

@@ -81,7 +81,7 @@ def check_query(
             Refusal.CLAUSE,
             f"The guard does not know {shown(error)}; ask in a simpler form.",
         ) from None
-    names = plan.output_names(root)
+    names = _names(connection, sql, plan.output_names(root))
     stages = split(root, names, tables, min_units, Constants(connection), mode=mode)
     found = []
     for request in stages.cells:
@@ -132,6 +132,22 @@ def _unbound(statement: dict[str, object], tables: Sequence[TableSchema]) -> Que
         "The SQL does not bind: a column or function does not exist where it is used, or types do "
         f"not fit. There is {_or(tables)}; the catalog entry lists their columns."
     )
+
+
+def _names(connection: engine.Connection, sql: str, planned: Sequence[str]) -> Sequence[str]:
+    """What the analyst calls the columns of the result.
+
+    A plan doesn't name constants, and calls what is grouped by by its number.
+    """
+    if all(name and not name.isdigit() for name in planned):
+        return planned
+    try:
+        names = engine.result_names(connection, sql)
+    except engine.EngineError:
+        names = []
+    if len(names) != len(planned):
+        names = list(planned)
+    return [name or f"column{n}" for n, name in enumerate(names)]
 
 
 def _or(tables: Sequence[TableSchema]) -> str:
