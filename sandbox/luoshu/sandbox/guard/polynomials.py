@@ -138,9 +138,12 @@ def _under(conditions: tuple[Expression, ...], branch: Branch) -> Branch:
 
 
 def _coalesce(first: Expression, second: Expression, fold: Fold) -> list[Branch]:
-    if not isinstance(first, Atom):
+    atom = first
+    while isinstance(atom, plan.Call) and atom.kind == "OPERATOR_CAST" and not atom.is_try:
+        atom = atom.children[0]
+    if not isinstance(atom, Atom):
         raise _refused("COALESCE of anything but a column and another value")
-    is_null = plan.Call("OPERATOR_IS_NULL", "OPERATOR_IS_NULL", (first,), BOOLEAN)
+    is_null = plan.Call("OPERATOR_IS_NULL", "OPERATOR_IS_NULL", (atom,), BOOLEAN)
     return [*_expand(first, fold), *(_under((is_null,), each) for each in _expand(second, fold))]
 
 
