@@ -32,6 +32,7 @@ ACCEPTED = (
     "COUNT, SUM, AVG, variance, standard deviation, covariance, correlation, simple regression, "
     "and COUNT(DISTINCT …) of the privacy unit or of a column declared `group`"
 )
+MAX_CELL_QUERIES = 64
 _FILTERS_ALL = ("count_if", "countif")
 
 
@@ -119,6 +120,8 @@ class CellBuilder:
         Raises:
             GuardRefusalError: An aggregate isn't accepted.
         """
+        if len(self._operator.sets) > MAX_CELL_QUERIES:
+            raise refuse(Refusal.SIZE, "The query has too many grouping sets; ask for fewer.")
         return " UNION ALL ".join(self._one_set(chosen) for chosen in self._operator.sets)
 
     def _one_set(self, chosen: tuple[int, ...]) -> str:

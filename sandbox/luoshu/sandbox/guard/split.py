@@ -14,7 +14,13 @@ from dataclasses import dataclass
 
 from luoshu.sandbox.engine import identifier
 from luoshu.sandbox.guard import plan
-from luoshu.sandbox.guard.cells import ACCEPTED, CellBuilder, CellRequest, Requests
+from luoshu.sandbox.guard.cells import (
+    ACCEPTED,
+    MAX_CELL_QUERIES,
+    CellBuilder,
+    CellRequest,
+    Requests,
+)
 from luoshu.sandbox.guard.folding import Constants
 from luoshu.sandbox.guard.plan import Operator
 from luoshu.sandbox.guard.refusals import Refusal, refuse
@@ -25,7 +31,6 @@ from luoshu.sandbox.guard.text import stored, unstored
 from luoshu.sandbox.schema import TableSchema, ValueType
 
 MAX_OUTPUTS = 256
-MAX_CELL_QUERIES = 64
 
 
 @dataclass(frozen=True, slots=True)
