@@ -45,6 +45,14 @@ class HistoryTransaction(Protocol):
         """The scope's files, relative to the port's directory, oldest first."""
 
     @property
+    def own(self) -> Sequence[str]:
+        """Those of `names` that every later result for the same asker is compared with.
+
+        A result that one of them holds already needs no addition. One that only another's file
+        holds does: a later result of a narrower scope isn't compared with that file.
+        """
+
+    @property
     def secret(self) -> bytes:
         """The 32 bytes of the privacy domain: key of jitter and fingerprints; never changes."""
 
@@ -85,6 +93,7 @@ class NoHistory:
     def __init__(self, secret: bytes | None = None) -> None:
         self.secret = os.urandom(SECRET_BYTES) if secret is None else secret
         self.names: tuple[str, ...] = ()
+        self.own: tuple[str, ...] = ()
         self.directory: Path | None = None
 
     @asynccontextmanager
@@ -160,6 +169,7 @@ class _DirectoryTransaction:
             raise HistoryUnavailableError(f"it can't be read: {error.strerror}") from None
         self.names = [f"{scope.name}/{name}" for name in found]
         self._next = int(found[-1].partition(".")[0]) + 1 if found else 1
+        self.own = self.names  # there is one scope
 
     async def commit(self, path: Path, digest: str) -> None:
         target = self._directory / f"{self._next:012}.history"

@@ -128,6 +128,7 @@ def release(
     secret: bytes,
     *,
     history: Sequence[Block] = (),
+    own: Sequence[Block] | None = None,
     data: str = "",
 ) -> Released:
     """Applies the rules to all cell queries of one computation.
@@ -137,6 +138,7 @@ def release(
         rules: In force.
         secret: Of the privacy domain, 32 bytes.
         history: What came out before, oldest first.
+        own: What of it needs no addition when it comes out again; None for all of it.
         data: Digest of the data version.
     """
     judged = [
@@ -185,7 +187,7 @@ def release(
             without(block, judged[n].allowed, secret)
             for n, block in zip(protected, blocks, strict=True)
         )
-        if block is not None and not is_known(block, history)
+        if block is not None and not is_known(block, history if own is None else own)
     ]
     conflicts = len(guard.verdict.counted)
     return Released(rows, groups, values, conflicts, additions, _explain(judged))
