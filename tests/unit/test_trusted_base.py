@@ -29,6 +29,26 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 
+LATER = """
+import importlib, pathlib, sys, tempfile
+importlib.import_module("luoshu.sandbox.worker.release")
+before = set(sys.modules)
+sys.path.append(sys.argv[1])
+from release_world import ROWS, AggregateRules, Holder, result, total
+holder = Holder(pathlib.Path(tempfile.mkdtemp()), AggregateRules(3))
+for first in range(3):
+    for groups in (2, 12):
+        cells = {
+            (str(n),): {unit: (1, 2**70 * unit) for unit in range(first, n * 20 + 60)}
+            for n in range(groups)
+        }
+        components = [ROWS, total("a", wide=True)]
+        holder.release(result(cells, components), result({(): cells["1",]}, components))
+new = set(sys.modules) - before - {"release_world"}
+print(sorted(name for name in new if name.split(".")[0] not in sys.stdlib_module_names))
+"""
+
+
 def loaded_by(module: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-I", "-c", PROBE, module], capture_output=True, text=True, check=True
@@ -51,6 +71,14 @@ def test_worker_loads_the_sandbox_and_its_engine_only(worker: str) -> None:
     portions = {".".join(name.split(".")[:2]) for name in modules if name.startswith("luoshu.")}
     assert portions == {"luoshu.sandbox"}
     assert (ARRAYS in modules) == (worker in COMPUTING)
+
+
+def test_releasing_loads_no_more_of_numpy_than_the_worker_sees() -> None:
+    support = str(Path(__file__).parents[1] / "support")
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", LATER, support], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("worker", ["release", "release_dp"])

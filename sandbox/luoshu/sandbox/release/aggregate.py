@@ -108,7 +108,7 @@ class Released:
         withheld_groups: Cells of which nothing came out. For the holder's eyes.
         withheld_values: Components withheld in cells of which something came out. For the
             holder's eyes.
-        conflicts: Cells in conflict with the history, but those of the same query on other data.
+        conflicts: Cells in conflict with the history, but those of the same query only.
             For the holder's eyes.
         additions: What joins the history, if anything new came out.
         explained: Each withheld component and cell. For the holder's eyes.
@@ -162,11 +162,12 @@ def release(
         blocks,
         [judged[n].allowed for n in protected],
         [np.argsort(orders[n]) for n in protected],
+        history,
         rules.min_units,
     )
     guard.compare_within()
     _keep_prefixes_whole(judged)
-    guard.compare_with(history)
+    guard.compare_with_history()
     _keep_prefixes_whole(judged)
     _note(judged, protected, guard.verdict)
     if len(guard.verdict.cells) > rules.max_conflicts:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from luoshu.sandbox.arrays import np
 from luoshu.sandbox.release.fingerprints import PRIME, add_up, fold, subtract
+from luoshu.sandbox.release.sorting import distinct
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,7 +53,7 @@ class Entries:
 
         A partition is all cells of one component; the others are for what is less tidy.
         """
-        components = np.unique(self.component)
+        components = distinct(self.component)
         if len(components) > 1:
             for component in components:
                 yield self.component == component
@@ -126,10 +127,10 @@ def _turns(
     turn: NDArray[Any] = (gain > 0) & (gain * 2 > most[entries.owner])
     if single:
         turn &= gain == most[entries.owner]
-        _, first = np.unique(np.where(turn, entries.owner, -1), return_index=True)
-        only = np.zeros(size, np.bool_)
-        only[first] = True
-        turn &= only
+        first = np.full(entries.targets, size, np.int64)
+        best = np.flatnonzero(turn)
+        np.minimum.at(first, entries.owner[best], best)
+        turn &= first[entries.owner] == np.arange(size)
     return turn
 
 
