@@ -150,7 +150,7 @@ SEQUENCES = [
         shifted,
     ),
     Differencing(
-        "income_by_a_third",
+        "income_by_a_quarter",
         "every contribution is another one",
         (_SUM, "SELECT sum(income / 4) FROM person WHERE cohort = '{c}'" + _WITHOUT),
         income_of,
