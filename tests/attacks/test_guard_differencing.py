@@ -72,6 +72,12 @@ def rest_of_total(told: Sequence[Rows]) -> Iterator[float]:
             yield total - sum(n for k, n in enumerate(others[:12]) if choice >> k & 1)
 
 
+def sum_less_last(told: Sequence[Rows]) -> Iterator[float]:
+    """The first column of the first answer, added up, less the number of the last answer."""
+    total = sum(n for row in told[0] for n in numbers(row[:1]))
+    yield from (total - n for n in first(told, -1))
+
+
 def few(told: Sequence[Rows]) -> Iterator[float]:
     """Whether two counts differ by less than ten people, but by some."""
     if any(0 < abs(difference) < 10 for difference in differences(told)):
@@ -391,6 +397,48 @@ SEQUENCES = [
         ),
         cost_of,
         averages,
+    ),
+    Differencing(
+        "days_then_total",
+        "each person is in every group; then all visits but one of the target",
+        (
+            "SELECT sum(cost) FROM visit WHERE cohort = '{c}' GROUP BY day",
+            _VISITS + " AND serial <> '{serial}'",
+        ),
+        cost_of,
+        sum_less_last,
+    ),
+    Differencing(
+        "total_then_days",
+        "all visits; then each person in every group, but one visit of the target in none",
+        (
+            _VISITS,
+            "SELECT sum(cost) FROM visit WHERE cohort = '{c}' AND serial <> '{serial}' "
+            "GROUP BY day",
+        ),
+        cost_of,
+        rest_of_total,
+    ),
+    Differencing(
+        "days_counted_in_many_ways",
+        "the same, beside other aggregates that add up the like",
+        (
+            "SELECT count(*), count(cost), count(DISTINCT visitor), avg(cost) FROM visit "
+            "WHERE cohort = '{c}' GROUP BY day",
+            "SELECT count(*) FROM visit WHERE cohort = '{c}' AND serial <> '{serial}'",
+        ),
+        one,
+        sum_less_last,
+    ),
+    Differencing(
+        "days_and_wards_then_total",
+        "the same over more groups than can be tried one by one",
+        (
+            "SELECT count(*), count(cost) FROM visit WHERE cohort = '{c}' GROUP BY day, ward",
+            "SELECT count(*) FROM visit WHERE cohort = '{c}' AND serial <> '{serial}'",
+        ),
+        one,
+        sum_less_last,
     ),
     Differencing(
         "by_income",

@@ -266,3 +266,64 @@ def test_filter_cuts_the_branches_of_where(clinic: Clinic) -> None:
     assert clinic.verify(f"{cut}, {cut_sets} {rows}", "sgg").components
     refuses(clinic, f"SELECT pid AS u, count(*) AS a0, {cut_sets} {rows}", "sgg")
     assert clinic.verify(f"SELECT pid AS u, count(*) AS a0, {whole_sets} {rows}", "sgg").components
+
+
+GUARDED = {
+    "filter": ("count(*) FILTER (WHERE note = 'x')", "count(DISTINCT pid) >= 3"),
+    "filter_of_a_sum": ("sum(age) FILTER (WHERE note = 'x')", "count(DISTINCT pid) >= 3"),
+    "not_null": ("count(age)", "count(DISTINCT pid) >= 3"),
+    "sum_of_few": ("sum(age)", "count(DISTINCT pid) >= 3"),
+    "other_filter": ("count(age)", "count(DISTINCT pid) FILTER (WHERE sex IS NOT NULL) >= 3"),
+    "one_of_two": (
+        "sum(age) + sum(level)",
+        "count(DISTINCT pid) FILTER (WHERE age IS NOT NULL) >= 3",
+    ),
+    "fewer": ("count(*)", "count(DISTINCT pid) >= 2"),
+    "more_than": ("count(*)", "count(DISTINCT pid) > 1"),
+    "rows": ("count(*)", "count(pid) >= 3"),
+    "others": ("count(*)", "count(DISTINCT age) >= 3"),
+    "forgotten": ("count(*)", "count(*) >= 3"),
+    "or": ("count(*)", "count(DISTINCT pid) >= 3 OR count(*) >= 3"),
+    "extreme": ("max(age)", "count(DISTINCT pid) FILTER (WHERE age IS NOT NULL) >= 3"),
+}
+
+
+def guarded(value: str, having: str) -> str:
+    for number in "123":
+        having = having.replace(f"> {number}", f"> CAST('{number}' AS BIGINT)")
+        having = having.replace(f">= {number}", f">= CAST('{number}' AS BIGINT)")
+    return (
+        "SELECT p.pid AS u, count(*) AS a0 FROM patient p JOIN "
+        f"(SELECT {value} AS n FROM patient HAVING {having}) s ON s.n > p.level GROUP BY p.pid"
+    )
+
+
+@pytest.mark.parametrize(("value", "having"), GUARDED.values(), ids=GUARDED)
+def test_group_of_too_few_is_nothing_to_compare_with(
+    clinic: Clinic, value: str, having: str
+) -> None:
+    refuses(clinic, guarded(value, having))
+
+
+@pytest.mark.parametrize(
+    ("value", "having"),
+    [
+        ("count(*)", "count(DISTINCT pid) >= 3"),
+        ("count(age)", "count(DISTINCT pid) FILTER (WHERE age IS NOT NULL) >= 3"),
+        (
+            "count(*) FILTER (WHERE note = 'x')",
+            "count(DISTINCT pid) FILTER (WHERE note = 'x') >= 3",
+        ),
+    ],
+)
+def test_group_of_enough_may_be_compared_with(clinic: Clinic, value: str, having: str) -> None:
+    assert clinic.verify(guarded(value, having)).components
+    with pytest.raises(GuardRefusalError):
+        clinic.verify(guarded(value, having), mode="dp")
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT INTERVAL 1 DAY AS k0 FROM codes", "SELECT TIME '10:00:00' AS k0 FROM codes"]
+)
+def test_type_that_no_cell_has_is_refused(clinic: Clinic, sql: str) -> None:
+    refuses(clinic, sql, "")

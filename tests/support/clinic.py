@@ -165,9 +165,11 @@ class Clinic:
 
     Attributes:
         connection: A locked engine with the tables attached.
+        stage2: One that holds released cells only.
     """
 
     connection: engine.Connection
+    stage2: engine.Connection
 
     def check(self, sql: str, mode: str = "aggregate") -> CheckedQuery:
         """What the guard makes of an analyst's query."""
@@ -218,23 +220,19 @@ class Clinic:
 
     def _answer(self, sql: str) -> tuple[list[str], list[tuple[object, ...]]]:
         checked = self.check(sql)
-        stage2 = engine.open_engine(256 << 20, 1)
-        try:
-            for number, cell in enumerate(checked.cells):
-                self._release(stage2, number, cell)
-            rows = stage2.execute(checked.stage2).fetchall()
-            return [name for name, _ in engine.column_types(stage2)], rows
-        finally:
-            stage2.close()
+        for number, cell in enumerate(checked.cells):
+            self._release(number, cell)
+        rows = self.stage2.execute(checked.stage2).fetchall()
+        return [name for name, _ in engine.column_types(self.stage2)], rows
 
-    def _release(self, stage2: engine.Connection, number: int, cell: CellQuery) -> None:
+    def _release(self, number: int, cell: CellQuery) -> None:
         schema = cell.schema
         rows = self.connection.execute(cell.sql).fetchall()
         columns = [f"k{n} {kind}" for n, kind in enumerate(schema.keys)]
         columns += [f"c{n} {c.type}" for n, c in enumerate(schema.released)]
-        stage2.execute(f"CREATE TABLE cells{number} ({', '.join(columns)})")
+        self.stage2.execute(f"CREATE OR REPLACE TABLE cells{number} ({', '.join(columns)})")
         for row in released_cells(schema, rows):
-            stage2.execute(
+            self.stage2.execute(
                 f"INSERT INTO cells{number} VALUES ({', '.join('?' for _ in row)})", list(row)
             )
 
@@ -287,7 +285,9 @@ def open_clinic(directory: Path) -> Iterator[Clinic]:
     engine.attach(opened, "clinic", str(path))
     opened.execute("SET search_path='memory.main,clinic.main'")
     engine.lock(opened)
+    stage2 = engine.open_engine(256 << 20, 1)
     try:
-        yield Clinic(opened)
+        yield Clinic(opened, stage2)
     finally:
+        stage2.close()
         opened.close()

@@ -439,6 +439,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             "rules": aggregate if plan.privacy is None else plan.privacy.rules.to_json(),
             "secret": transaction.secret.hex(),
             "history": names,
+            "own": [name for name in names if name in set(transaction.own)],
             "data": _data_version(self.products),
         }
 

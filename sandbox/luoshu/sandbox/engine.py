@@ -94,7 +94,7 @@ def bind(connection: Connection, sql: str) -> dict[str, Any]:
 
 
 def result_names(connection: Connection, sql: str) -> list[str]:
-    """Names of a SELECT's columns; binds it, and reads no data."""
+    """The names of a query's columns; binds it, and reads no data."""
     return [str(row[0]) for row in connection.execute(f"DESCRIBE {sql}").fetchall()]
 
 

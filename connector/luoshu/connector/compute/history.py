@@ -26,7 +26,7 @@ import re
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -250,10 +250,14 @@ class ScopedTransaction:
     scoped: ScopedHistory
     secret: bytes = field(repr=False)
     names: tuple[str, ...] = field(init=False)
+    own: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        compares = self.scoped.audience.compares
-        self.names = tuple(each.name for each in self.scoped.files.all if compares(each.name))
+        audience, files = self.scoped.audience, self.scoped.files.all
+        self.names = tuple(each.name for each in files if audience.compares(each.name))
+        # Whatever scope a later result has, it is compared with its own contract's files.
+        narrowest = replace(audience, scope=ReleaseScope.CONTRACT)
+        self.own = tuple(name for name in self.names if narrowest.compares(name))
 
     async def commit(self, path: Path, digest: str) -> None:
         """See `HistoryTransaction.commit`.

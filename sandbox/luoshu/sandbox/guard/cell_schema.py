@@ -18,7 +18,14 @@ from luoshu.sandbox.guard.facts import (
 )
 from luoshu.sandbox.guard.obligations import branches_owed, check_partition
 from luoshu.sandbox.guard.plan import Expression
-from luoshu.sandbox.schema import BIGINT, CellSchema, Component, ComponentKind
+from luoshu.sandbox.schema import (
+    BIGINT,
+    CellSchema,
+    Component,
+    ComponentKind,
+    SchemaError,
+    ValueType,
+)
 
 _WIDE = 2**36
 """Monomials below this: a unit's sum over 2^26 rows fits 63 bits; beyond, the export fails."""
@@ -61,6 +68,7 @@ def cell_schema(found: Contributions, tables: Sequence[str], claim: Claim, mode:
     for key in keys:
         check_key(key)
         check_partition(key)
+        check_stored(key.type)
     values = [_inner(column) for column in columns[count + 1 :]]
     components = []
     for value, kind in zip(values, claim.kinds, strict=True):
@@ -79,6 +87,18 @@ def cell_schema(found: Contributions, tables: Sequence[str], claim: Claim, mode:
         claim.prefix,
         tuple(_column_name(key) for key in keys),
     )
+
+
+def check_stored(kind: ValueType) -> None:
+    """Requires that a type is one of those that prepared tables and cells have.
+
+    Raises:
+        UnprovenError: It is another.
+    """
+    try:
+        ValueType.parse(str(kind))
+    except SchemaError:
+        raise UnprovenError(f"a result of the type {kind.name}") from None
 
 
 def _column_name(key: Expression) -> str:

@@ -24,7 +24,7 @@ from luoshu.sandbox.guard.polynomials import Branch, expand, is_not_null, presen
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.sets import branches_of, product
 from luoshu.sandbox.guard.sources import Atom, Relation, Role, Scope, aggregate_sql
-from luoshu.sandbox.guard.text import short_name
+from luoshu.sandbox.guard.text import short_name, stored, unstored
 from luoshu.sandbox.guard.uses import check_condition, check_factors, check_key
 from luoshu.sandbox.schema import ComponentKind, ValueType
 
@@ -32,6 +32,7 @@ ACCEPTED = (
     "COUNT, SUM, AVG, variance, standard deviation, covariance, correlation, simple regression, "
     "and COUNT(DISTINCT …) of the privacy unit or of a column declared `group`"
 )
+MAX_CELL_QUERIES = 64
 _FILTERS_ALL = ("count_if", "countif")
 
 
@@ -119,6 +120,8 @@ class CellBuilder:
         Raises:
             GuardRefusalError: An aggregate isn't accepted.
         """
+        if len(self._operator.sets) > MAX_CELL_QUERIES:
+            raise refuse(Refusal.SIZE, "The query has too many grouping sets; ask for fewer.")
         return " UNION ALL ".join(self._one_set(chosen) for chosen in self._operator.sets)
 
     def _one_set(self, chosen: tuple[int, ...]) -> str:
@@ -128,7 +131,9 @@ class CellBuilder:
         table = query.finish()
         values = [query.settle(value) for value in values]
         outputs = [
-            f"c.k{chosen.index(index)}" if index in chosen else f"CAST(NULL AS {group.type})"
+            unstored(f"c.k{chosen.index(index)}", group.type)
+            if index in chosen
+            else f"CAST(NULL AS {group.type})"
             for index, group in enumerate(self._groups)
         ]
         outputs += [
@@ -317,7 +322,8 @@ class _CellQuery:
             self._place((), (), ComponentKind.UNITS)
         scope, unit = self._scope, self._rows.unit
         assert unit is not None  # noqa: S101 - cells are over protected rows
-        columns = [f"{scope.sql(key)} AS k{n}" for n, key in enumerate(self._keys)]
+        keys = [stored(scope.sql(key), key.type) for key in self._keys]
+        columns = [f"{key} AS k{n}" for n, key in enumerate(keys)]
         columns.append(f"{scope.sql(unit)} AS u")
         for number, (call, _, text) in enumerate(self._components.calls):
             is_count = call.name == "system.main.count_star"
@@ -326,7 +332,7 @@ class _CellQuery:
                 if is_count
                 else f"coalesce({text}, CAST('0' AS {call.type})) AS a{number}"
             )
-        groups = ", ".join([*(scope.sql(key) for key in self._keys), scope.sql(unit)])
+        groups = ", ".join([*keys, scope.sql(unit)])
         where = " AND ".join(scope.sql(condition) for condition in self._rows.where)
         source = self._rows.source.render(scope)
         query = f"SELECT {', '.join(columns)} FROM {source}"

@@ -82,10 +82,7 @@ def check_query(
             Refusal.CLAUSE,
             f"The guard does not know {shown(error)}; ask in a simpler form.",
         ) from None
-    names: Sequence[str] = plan.output_names(root)
-    if not names or not all(name.isidentifier() for name in names):
-        # The plan's own names of expressions aren't always those of the result.
-        names = engine.result_names(connection, sql)
+    names = _names(connection, sql, root)
     stages = split(root, names, tables, min_units, Constants(connection), mode=mode)
     found = []
     for request in stages.cells:
@@ -136,6 +133,24 @@ def _unbound(statement: dict[str, object], tables: Sequence[TableSchema]) -> Que
         "The SQL does not bind: a column or function does not exist where it is used, or types do "
         f"not fit. There is {_or(tables)}; the catalog entry lists their columns."
     )
+
+
+def _names(connection: engine.Connection, sql: str, root: plan.Operator) -> Sequence[str]:
+    """What the analyst calls the columns of the result.
+
+    A plan doesn't name constants, calls what is grouped by by its number, and spells expressions
+    in its own way; DuckDB is asked for such names.
+    """
+    planned, width = plan.output_names(root), len(plan.output_types(root))
+    if len(planned) == width and all(name.isidentifier() for name in planned):
+        return planned
+    try:
+        names = engine.result_names(connection, sql)
+    except engine.EngineError:
+        names = []
+    if len(names) != width:
+        names = list(planned) if len(planned) == width else [""] * width
+    return [name or f"column{n}" for n, name in enumerate(names)]
 
 
 def _or(tables: Sequence[TableSchema]) -> str:

@@ -14,7 +14,7 @@ from luoshu.sandbox.guard.constants import cast_succeeds
 from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.text import constant_text, short_name, sql_of
-from luoshu.sandbox.schema import VARCHAR
+from luoshu.sandbox.schema import BOOLEAN, VARCHAR
 
 _FUNCTIONS = frozenset(
     [
@@ -193,4 +193,17 @@ class Constants:
             children = tuple(map(self.simplified, expression.children))
             return replace(expression, children=children)
         checks = tuple((self.simplified(w), self.simplified(t)) for w, t in expression.checks)
-        return replace(expression, checks=checks, otherwise=self.simplified(expression.otherwise))
+        return _coalesced(
+            replace(expression, checks=checks, otherwise=self.simplified(expression.otherwise))
+        )
+
+
+def _coalesced(case: plan.Case) -> Expression:
+    """COALESCE, where a CASE is one: DuckDB writes the count of a correlated subquery like that."""
+    if len(case.checks) == 1:
+        when, then = case.checks[0]
+        is_null = plan.Call("OPERATOR_IS_NULL", "OPERATOR_IS_NULL", (case.otherwise,), BOOLEAN)
+        if when == is_null and isinstance(then, plan.Constant):
+            children = (case.otherwise, then)
+            return plan.Call("OPERATOR_COALESCE", "OPERATOR_COALESCE", children, case.type)
+    return case

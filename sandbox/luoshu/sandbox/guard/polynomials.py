@@ -117,8 +117,15 @@ def _constant(constant: plan.Constant) -> list[Branch]:
         return []
     if constant.type.name not in NUMBERS:
         raise _refused(f"a constant of type {constant.type}")
-    value = Fraction(Decimal(constant_text(constant)))
+    value = _number(constant)
     return [Branch((), (Term(value, ()),) if value else (), ())]
+
+
+def _number(constant: plan.Constant) -> Fraction:
+    number = Decimal(constant_text(constant))
+    if not number.is_finite():
+        raise _refused("infinity or NaN")
+    return Fraction(number)
 
 
 def _case(node: plan.Case, fold: Fold) -> list[Branch]:
@@ -138,9 +145,12 @@ def _under(conditions: tuple[Expression, ...], branch: Branch) -> Branch:
 
 
 def _coalesce(first: Expression, second: Expression, fold: Fold) -> list[Branch]:
-    if not isinstance(first, Atom):
+    atom = first
+    while isinstance(atom, plan.Call) and atom.kind == "OPERATOR_CAST" and not atom.is_try:
+        atom = atom.children[0]
+    if not isinstance(atom, Atom):
         raise _refused("COALESCE of anything but a column and another value")
-    is_null = plan.Call("OPERATOR_IS_NULL", "OPERATOR_IS_NULL", (first,), BOOLEAN)
+    is_null = plan.Call("OPERATOR_IS_NULL", "OPERATOR_IS_NULL", (atom,), BOOLEAN)
     return [*_expand(first, fold), *(_under((is_null,), each) for each in _expand(second, fold))]
 
 
@@ -187,7 +197,7 @@ def _arithmetic(node: plan.Call, fold: Fold) -> list[Branch]:
         if any(True for _ in plan.leaves_of(parts[1])):
             raise _refused("a division by anything but a constant")
         divisor = fold(parts[1])
-        if divisor.value is None or not (value := Fraction(Decimal(constant_text(divisor)))):
+        if divisor.value is None or not (value := _number(divisor)):
             raise _refused("a division by zero or NULL")
         return _scaled(_expand(parts[0], fold), 1 / value)
     raise _refused(f"the function or operator {shown(name)}")

@@ -24,7 +24,7 @@ from luoshu.sandbox.guard.folding import Constants
 from luoshu.sandbox.guard.monomials import all_of, monomial_sum, times
 from luoshu.sandbox.guard.plan import Expression, Operator
 from luoshu.sandbox.guard.plan_reader import ROW_ID
-from luoshu.sandbox.guard.polynomials import expand, present
+from luoshu.sandbox.guard.polynomials import expand, is_not_null, present
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.sources import (
     AggregateLeaf,
@@ -464,16 +464,10 @@ class Relations:
                 Refusal.CLAUSE, "GROUPING SETS, ROLLUP and CUBE are not accepted in a subquery."
             )
         keys = tuple(_over(group, child) for group in operator.groups)
-        units = plan.Aggregate("system.main.count", (child.unit,), None, True, BIGINT)
-        enough = plan.Call(
-            ">=",
-            "COMPARE_GREATERTHANOREQUALTO",
-            (AggregateLeaf(BIGINT, units), plan.Constant(self._min_units, BIGINT)),
-            BOOLEAN,
-        )
-        boundary = self._boundary(child, keys, (enough,))
+        boundary = self._boundary(child, keys)
         out = _Through(boundary)
         columns: list[Expression] = [out.whole(key) for key in keys]
+        behind: list[tuple[Expression, ...]] = []
         for call in operator.aggregates:
             name = short_name(call.name)
             if name not in {"count", "count_star", "sum", "avg"} or (
@@ -492,7 +486,36 @@ class Relations:
                 call.type,
             )
             columns.append(out.whole(AggregateLeaf(call.type, inner)))
+            if not inner.is_distinct:
+                behind.append(self._rows_behind(inner, child))
+        boundary.having = tuple(self._enough(child.unit, where) for where in dict.fromkeys(behind))
+        boundary.having = boundary.having or (self._enough(child.unit, ()),)
         return Relation(boundary, tuple(columns), (), None, tuple(columns[: len(keys)]))
+
+    @staticmethod
+    def _rows_behind(call: plan.Aggregate, child: Relation) -> tuple[Expression, ...]:
+        """Conditions of the rows that a value rests on: its FILTER, and no NULLs."""
+        known = [each for each in child.where if isinstance(each, plan.Call)]
+        has_value = {id(p) for each in known if each.kind in _NOT_OF_NULL for p in each.children}
+        atoms = {id(leaf): leaf for each in call.children for leaf in plan.leaves_of(each)}
+        return (
+            *(conjuncts(call.filter) if call.filter is not None else ()),
+            *(
+                is_not_null(atom)
+                for atom in atoms.values()
+                if id(atom) not in has_value
+                and not (isinstance(atom, Atom) and atom.role is Role.UNIT)
+            ),
+        )
+
+    def _enough(self, unit: Atom, where: tuple[Expression, ...]) -> Expression:
+        units = plan.Aggregate("system.main.count", (unit,), all_of(where), True, BIGINT)
+        return plan.Call(
+            ">=",
+            "COMPARE_GREATERTHANOREQUALTO",
+            (AggregateLeaf(BIGINT, units), plan.Constant(self._min_units, BIGINT)),
+            BOOLEAN,
+        )
 
     # What a correlated subquery depends on.
 
@@ -618,6 +641,17 @@ class _Through:
 
 
 _EQUALITIES = frozenset({"COMPARE_EQUAL", "COMPARE_NOT_DISTINCT_FROM"})
+_NOT_OF_NULL = frozenset(
+    [
+        "OPERATOR_IS_NOT_NULL",
+        "COMPARE_EQUAL",
+        "COMPARE_LESSTHAN",
+        "COMPARE_GREATERTHAN",
+        "COMPARE_LESSTHANOREQUALTO",
+        "COMPARE_GREATERTHANOREQUALTO",
+        "COMPARE_IN",
+    ]
+)
 _PLAIN = {
     "COMPARE_NOT_DISTINCT_FROM": "COMPARE_EQUAL",
     "COMPARE_DISTINCT_FROM": "COMPARE_NOTEQUAL",

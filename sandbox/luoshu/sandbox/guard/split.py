@@ -14,17 +14,23 @@ from dataclasses import dataclass
 
 from luoshu.sandbox.engine import identifier
 from luoshu.sandbox.guard import plan
-from luoshu.sandbox.guard.cells import ACCEPTED, CellBuilder, CellRequest, Requests
+from luoshu.sandbox.guard.cells import (
+    ACCEPTED,
+    MAX_CELL_QUERIES,
+    CellBuilder,
+    CellRequest,
+    Requests,
+)
 from luoshu.sandbox.guard.folding import Constants
 from luoshu.sandbox.guard.plan import Operator
 from luoshu.sandbox.guard.refusals import Refusal, refuse
 from luoshu.sandbox.guard.relations import Public, Relations, Released, one_units_groups
 from luoshu.sandbox.guard.shapes import Shapes
 from luoshu.sandbox.guard.sources import Relation
+from luoshu.sandbox.guard.text import stored, unstored
 from luoshu.sandbox.schema import TableSchema, ValueType
 
 MAX_OUTPUTS = 256
-MAX_CELL_QUERIES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +101,9 @@ def split(
                 "other results.",
             )
         if isinstance(what, Released) and what.rows is not None:
-            assert isinstance(part, plan.GroupBy)  # noqa: S101 - only aggregates have rows
-            return CellBuilder(part, what.rows, fold, requests).select()
+            # DISTINCT is an aggregate of its own.
+            assert isinstance(what.operator, plan.GroupBy)  # noqa: S101 - nothing else has rows
+            return CellBuilder(what.operator, what.rows, fold, requests).select()
         return None
 
     body = Shapes(special, definition).statement(operator)
@@ -112,9 +119,9 @@ def _named(body: str, columns: str) -> str:
 
 def _public_request(found: tuple[str, tuple[ValueType, ...]], requests: Requests) -> str:
     text, types = found
-    keys = ", ".join(f"x{n} AS k{n}" for n in range(len(types)))
+    keys = ", ".join(f"{stored(f'x{n}', kind)} AS k{n}" for n, kind in enumerate(types))
     table = requests.add(CellRequest(f"SELECT {keys} FROM ({text})", (), None, is_public=True))
-    columns = ", ".join(f"k{n} AS x{n}" for n in range(len(types)))
+    columns = ", ".join(f"{unstored(f'k{n}', kind)} AS x{n}" for n, kind in enumerate(types))
     return f"SELECT {columns} FROM {table}"
 
 

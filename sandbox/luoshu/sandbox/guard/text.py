@@ -15,7 +15,7 @@ from luoshu.sandbox.engine import identifier, literal
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
-from luoshu.sandbox.schema import ValueType
+from luoshu.sandbox.schema import BIGINT, DOUBLE, SchemaError, ValueType
 
 Leaf = Callable[["plan.Reference | plan.Leaf"], str]
 
@@ -102,6 +102,36 @@ def _call(call: plan.Call, parts: list[str]) -> str:
 def type_sql(kind: ValueType) -> str:
     """A type's name in SQL."""
     return '"NULL"' if kind.name == "NULL" else str(kind)
+
+
+def stored_type(kind: ValueType) -> ValueType:
+    """The type that a value has in a released cell: whole numbers are BIGINT there.
+
+    Raises:
+        GuardRefusalError: There is none.
+    """
+    if kind.name in {"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER", "NULL"}:
+        return BIGINT
+    if kind.name == "FLOAT":
+        return DOUBLE
+    try:
+        return ValueType.parse(str(kind))
+    except SchemaError:
+        raise refuse(
+            Refusal.EXPRESSION,
+            f"A result of type {shown(kind.name)} is not accepted; cast it to another, such as "
+            "VARCHAR.",
+        ) from None
+
+
+def stored(value: str, kind: ValueType) -> str:
+    """A value as it is stored."""
+    return value if stored_type(kind) == kind else f"CAST({value} AS {stored_type(kind)})"
+
+
+def unstored(value: str, kind: ValueType) -> str:
+    """A stored value as what it was."""
+    return value if stored_type(kind) == kind else f"CAST({value} AS {type_sql(kind)})"
 
 
 def constant_sql(constant: plan.Constant) -> str:

@@ -33,7 +33,7 @@ from dataclasses import dataclass, field, replace
 
 from luoshu.sandbox.errors import GuardRefusalError
 from luoshu.sandbox.guard import facts, plan
-from luoshu.sandbox.guard.cell_schema import Contributions, cell_schema
+from luoshu.sandbox.guard.cell_schema import Contributions, cell_schema, check_stored
 from luoshu.sandbox.guard.claims import Claim
 from luoshu.sandbox.guard.facts import (
     Column,
@@ -67,14 +67,15 @@ class Rows:
         owners: Readings of protected tables, in classes of equal units.
         conditions: What every row fulfils, as far as it was a condition.
         grouped: After an aggregate by unit: what it grouped by; None otherwise.
-        pending: After an aggregate of several units: its column of COUNT(DISTINCT unit).
+        pending: After an aggregate of several units: the columns of COUNT(DISTINCT unit) of the
+            rows behind each of its values, which have to be compared with the threshold.
     """
 
     columns: tuple[Expression, ...]
     owners: frozenset[frozenset[int]] = frozenset()
     conditions: tuple[Expression, ...] = ()
     grouped: frozenset[Expression] | None = None
-    pending: Expression | None = None
+    pending: frozenset[Expression] = frozenset()
 
 
 def verify(
@@ -113,7 +114,10 @@ def verify(
 def _public_types(root: Operator, tables: Sequence[TableSchema]) -> tuple[ValueType, ...]:
     if not is_public(root, tables):
         raise UnprovenError("public rows that are not public")
-    return check_public(root)
+    types = check_public(root)
+    for kind in types:
+        check_stored(kind)
+    return types
 
 
 def _unproven(what: str) -> GuardRefusalError:
@@ -223,14 +227,15 @@ class _Verifier:
         rows = self.rows(operator.child)
         found = [self._used(condition, rows) for condition in operator.conditions]
         parts = [part for condition in found for part in conjuncts(condition)]
-        if rows.pending is not None:
+        if rows.pending:
             return self._having(rows, parts)
         return self._meeting(rows, parts)
 
     def _having(self, rows: Rows, parts: Sequence[Expression]) -> Rows:
         """Groups of several units, of which only those with enough units are left."""
-        rest = [part for part in parts if not self._is_enough(part, rows.pending)]
-        if len(rest) == len(parts) or rest:
+        enough = {unit for unit in rows.pending if any(self._is_enough(p, unit) for p in parts)}
+        rest = [p for p in parts if not any(self._is_enough(p, unit) for unit in rows.pending)]
+        if enough != rows.pending or rest:
             raise UnprovenError(
                 f"a group that is compared with, without a check that it has {self.min_units} units"
             )
@@ -239,7 +244,7 @@ class _Verifier:
             tuple(Guarded(column.type, scan, place) for place, column in enumerate(rows.columns))
         )
 
-    def _is_enough(self, part: Expression, units: Expression | None) -> bool:
+    def _is_enough(self, part: Expression, units: Expression) -> bool:
         if (
             not isinstance(part, plan.Call)
             or (part.kind, part.name) != ("COMPARE_GREATERTHANOREQUALTO", ">=")
@@ -256,7 +261,7 @@ class _Verifier:
         for part in parts:
             if part not in proven:
                 self._check_condition(part)
-        return replace(rows, owners=owners, conditions=(*rows.conditions, *parts), pending=None)
+        return replace(rows, owners=owners, conditions=(*rows.conditions, *parts))
 
     def _merged(
         self,
@@ -320,7 +325,7 @@ class _Verifier:
     def _project(self, operator: plan.Projection) -> Rows:
         rows = self.rows(operator.child)
         columns = tuple(self._over(each, rows) for each in operator.expressions)
-        if rows.pending is not None:
+        if rows.pending:
             raise UnprovenError("a group of several units, without a check that it has enough")
         for column in columns:
             facts.check_total(column)
@@ -328,7 +333,7 @@ class _Verifier:
 
     def _join(self, operator: plan.Join) -> Rows:
         left, right = self.rows(operator.left), self.rows(operator.right)
-        if left.pending is not None or right.pending is not None:
+        if left.pending or right.pending:
             raise UnprovenError("a group of several units, without a check that it has enough")
         parts = tuple(
             part
@@ -391,7 +396,7 @@ class _Verifier:
 
     def _cte_use(self, operator: plan.CteRef) -> Rows:
         found = self.ctes.get(operator.index)
-        if found is None or found.pending is not None:
+        if found is None or found.pending:
             raise UnprovenError("a CTE that is not there")
         if operator.types != tuple(column.type for column in found.columns):
             raise UnprovenError("a CTE of other columns")
@@ -411,7 +416,7 @@ class _Verifier:
 
     def _group_by(self, operator: plan.GroupBy) -> Rows:
         rows = self.rows(operator.child)
-        if rows.pending is not None:
+        if rows.pending:
             raise UnprovenError("a group of several units, without a check that it has enough")
         if operator.groupings or operator.sets != (tuple(range(len(operator.groups))),):
             raise UnprovenError("several grouping sets")
@@ -431,14 +436,18 @@ class _Verifier:
             return Rows((*groups, *inner), rows.owners, rows.conditions, frozenset(groups))
         return self._several_units(operator, rows, groups, owner, scan)
 
+    def _filter_of(self, call: plan.Aggregate, rows: Rows) -> tuple[Expression, ...]:
+        if call.filter is None:
+            return ()
+        where = tuple(conjuncts(self._used(call.filter, rows)))
+        for condition in where:
+            _check_filter(condition)
+        return where
+
     def _inner(self, call: plan.Aggregate, rows: Rows, scan: int, place: int) -> Inner:
         function = call.name.removeprefix("system.main.")
         arguments = tuple(self._used(argument, rows) for argument in call.children)
-        where: tuple[Expression, ...] = ()
-        if call.filter is not None:
-            where = tuple(conjuncts(self._used(call.filter, rows)))
-            for condition in where:
-                _check_filter(condition)
+        where = self._filter_of(call, rows)
         if function == "count_star" and not arguments and call.type == BIGINT:
             return Inner(BIGINT, scan, place, (), frozenset(), function, None, where, MAX_ROWS)
         if len(arguments) != 1:
@@ -486,33 +495,39 @@ class _Verifier:
                 ):
                     continue
                 raise UnprovenError("a subquery's group key that is not declared for it")
-        units: Expression | None = None
+        units: dict[frozenset[Expression], Expression] = {}
+        behind: set[frozenset[Expression]] = set()
         columns: list[Expression] = list(groups)
         for place, call in enumerate(operator.aggregates):
+            value = Guarded(call.type, scan, place)
+            columns.append(value)
             arguments = tuple(self._over(argument, rows) for argument in call.children)
-            is_units = (
-                call.name == "system.main.count"
-                and call.is_distinct
-                and call.filter is None
-                and len(arguments) == 1
-                and isinstance(arguments[0], Unit)
-                and arguments[0].scan in owner
-            )
-            if is_units:
-                units = Guarded(call.type, scan, place)
-                columns.append(units)
-                continue
-            if call.is_distinct or call.name not in _GUARDED_AGGREGATES:
+            if self._is_units(call, arguments, owner):
+                units[frozenset(self._filter_of(call, rows))] = value
+            elif call.is_distinct or call.name not in _GUARDED_AGGREGATES:
                 raise UnprovenError(f"the aggregate {call.name} in a subquery")
-            self._inner(call, rows, scan, place)  # what it reads, and that it can't overflow
-            if call.filter is not None and branches_owed(
-                conjuncts(self._over(call.filter, rows)), ()
-            ):
-                raise UnprovenError("OR in a subquery over protected rows")
-            columns.append(Guarded(call.type, scan, place))
-        if units is None:
+            else:
+                inner = self._inner(call, rows, scan, place)
+                behind.add(frozenset(inner.filter) | _not_null(arguments, rows.conditions))
+        if any(branches_owed(list(where), ()) for where in (*units, *behind)):
+            raise UnprovenError("OR in a subquery over protected rows")
+        # Rows that a FILTER or NULLs leave are fewer than the group's.
+        needed = behind or {frozenset()}
+        if not needed <= units.keys():
             raise UnprovenError("a group of several units, without a check that it has enough")
-        return Rows(tuple(columns), frozenset(), (), None, units)
+        return Rows(tuple(columns), pending=frozenset(units[where] for where in needed))
+
+    @staticmethod
+    def _is_units(
+        call: plan.Aggregate, arguments: Sequence[Expression], owner: frozenset[int]
+    ) -> bool:
+        return (
+            call.name == "system.main.count"
+            and call.is_distinct
+            and len(arguments) == 1
+            and isinstance(arguments[0], Unit)
+            and arguments[0].scan in owner
+        )
 
 
 _MEETING = frozenset({Use.FILTER, Use.GROUP})
@@ -569,6 +584,39 @@ def _is_meeting_of_public(part: Expression) -> bool:
         and isinstance(other, PublicValue | Guarded)
         and bool(one.column.uses & _MEETING)
     )
+
+
+def _not_null(
+    arguments: Sequence[Expression], known: Sequence[Expression]
+) -> frozenset[Expression]:
+    """That what an aggregate reads has a value, as far as it isn't known."""
+    return frozenset(
+        plan.Call("OPERATOR_IS_NOT_NULL", "OPERATOR_IS_NOT_NULL", (leaf,), BOOLEAN)
+        for argument in arguments
+        for leaf in plan.leaves_of(argument)
+        if not isinstance(leaf, Unit) and not _has_value(leaf, known)
+    )
+
+
+def _has_value(leaf: plan.Reference | plan.Leaf, known: Sequence[Expression]) -> bool:
+    """Whether a condition holds that is not true of NULL."""
+    return any(
+        isinstance(each, plan.Call) and each.kind in _NOT_OF_NULL and leaf in each.children
+        for each in known
+    )
+
+
+_NOT_OF_NULL = frozenset(
+    {
+        "OPERATOR_IS_NOT_NULL",
+        "COMPARE_EQUAL",
+        "COMPARE_LESSTHAN",
+        "COMPARE_GREATERTHAN",
+        "COMPARE_LESSTHANOREQUALTO",
+        "COMPARE_GREATERTHANOREQUALTO",
+        "COMPARE_IN",
+    }
+)
 
 
 def _is_not_null(columns: Collection[Expression], known: Sequence[Expression]) -> bool:

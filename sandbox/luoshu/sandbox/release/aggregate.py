@@ -108,7 +108,7 @@ class Released:
         withheld_groups: Cells of which nothing came out. For the holder's eyes.
         withheld_values: Components withheld in cells of which something came out. For the
             holder's eyes.
-        conflicts: Cells in conflict with the history, but those of the same query on other data.
+        conflicts: Cells in conflict with the history, but those of the same query only.
             For the holder's eyes.
         additions: What joins the history, if anything new came out.
         explained: Each withheld component and cell. For the holder's eyes.
@@ -128,6 +128,7 @@ def release(
     secret: bytes,
     *,
     history: Sequence[Block] = (),
+    own: Sequence[Block] | None = None,
     data: str = "",
 ) -> Released:
     """Applies the rules to all cell queries of one computation.
@@ -137,6 +138,7 @@ def release(
         rules: In force.
         secret: Of the privacy domain, 32 bytes.
         history: What came out before, oldest first.
+        own: What of it needs no addition when it comes out again; None for all of it.
         data: Digest of the data version.
     """
     judged = [
@@ -160,11 +162,12 @@ def release(
         blocks,
         [judged[n].allowed for n in protected],
         [np.argsort(orders[n]) for n in protected],
+        history,
         rules.min_units,
     )
     guard.compare_within()
     _keep_prefixes_whole(judged)
-    guard.compare_with(history)
+    guard.compare_with_history()
     _keep_prefixes_whole(judged)
     _note(judged, protected, guard.verdict)
     if len(guard.verdict.cells) > rules.max_conflicts:
@@ -184,7 +187,7 @@ def release(
             without(block, judged[n].allowed, secret)
             for n, block in zip(protected, blocks, strict=True)
         )
-        if block is not None and not is_known(block, history)
+        if block is not None and not is_known(block, history if own is None else own)
     ]
     conflicts = len(guard.verdict.counted)
     return Released(rows, groups, values, conflicts, additions, _explain(judged))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from luoshu.sandbox.arrays import np
 from luoshu.sandbox.release.fingerprints import component_key, fingerprints, unit_weights
 from luoshu.sandbox.release.results import CellQueryResult, by_cell, counted
+from luoshu.sandbox.release.sorting import among
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -224,7 +225,7 @@ def is_known(block: Block, history: Sequence[Block]) -> bool:
             for monomial in block.monomials
         ]
         if all(
-            np.isin(
+            among(
                 codes(block, n)[block.counts[n] > 0],
                 np.concatenate([codes(earlier, m) for m in same]),
             ).all()

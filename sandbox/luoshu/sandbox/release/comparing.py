@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from luoshu.sandbox.arrays import np
 from luoshu.sandbox.release.blocks import Block, spans
+from luoshu.sandbox.release.sorting import counted_distinct, distinct, numbered_distinct
 from luoshu.sandbox.release.unions import Entries, descend, subset_sums, wrong_units
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class Comparison:
     def _pairs(self, chunk: Places, sample: Sample, hits: Hits, found: list[Conflict]) -> None:
         agree = hits.only(hits.prints == sample.wanted[hits.place])
         target = sample.target[agree.place]
-        codes, counts = np.unique(target * len(self._counts) + agree.item, return_counts=True)
+        codes, counts = counted_distinct(target * len(self._counts) + agree.item)
         target, item = np.divmod(codes, len(self._counts))
         sizes = self._sizes[chunk[target]]
         near = counts >= np.maximum(sample.sizes[target] - self._k + 1, 1)
@@ -226,7 +227,7 @@ class Comparison:
         component = self._component[chunk]
         rows = np.full((len(chunk), _FEW_ITEMS + 1), -1, np.int64)
         most = 0
-        for number in np.unique(component):
+        for number in distinct(component):
             of_it = component == number
             columns = self._siblings[number]
             columns = columns[columns >= 0]
@@ -298,10 +299,10 @@ class Comparison:
         hopeful = np.flatnonzero(lost < self._k)
         if not len(hopeful):
             return
-        entries = _entries(*_narrowed(sample, hits, hopeful), len(hopeful))
+        entries = _entries(*_narrowed(sample, hits, hopeful), len(hopeful), self._source.cells)
         near = np.zeros(len(hopeful), np.bool_)
-        for start in (True, False):
-            fewest, _ = descend(entries, start, self._k)
+        for chosen in entries.beginnings():
+            fewest, _ = descend(entries, chosen, self._k)
             near |= fewest < self._k
         for index in hopeful[near]:
             number = int(self._items[chunk[index]])
@@ -323,7 +324,7 @@ class Comparison:
         if len(items) < 2:
             return
         parts = [self._source.item(int(item)) for item in items]
-        everyone = np.unique(np.concatenate([units, *(part[0] for part in parts)]))
+        everyone = distinct(np.concatenate([units, *(part[0] for part in parts)]))
         wanted = np.zeros(len(everyone), np.uint64)
         wanted[np.searchsorted(everyone, units)] = prints
         place = np.searchsorted(everyone, np.concatenate([part[0] for part in parts]))
@@ -336,10 +337,11 @@ class Comparison:
             choice[order],
             np.concatenate([part[1] for part in parts])[order],
             np.zeros(len(items), np.int64),
+            items // self._source.cells,
             1,
         )
-        for start in (True, False):
-            fewest, chosen = descend(entries, start, 1)
+        for beginning in entries.beginnings():
+            fewest, chosen = descend(entries, beginning, 1)
             yield tuple(int(item) for item in items[chosen]), int(fewest[0])
 
 
@@ -359,17 +361,18 @@ def _narrowed(sample: Sample, hits: Hits, kept: Places) -> tuple[Sample, Hits]:
     )
 
 
-def _entries(sample: Sample, hits: Hits, targets: int) -> Entries:
+def _entries(sample: Sample, hits: Hits, targets: int, cells: int) -> Entries:
     target = sample.target[hits.place]
     width = int(hits.item.max()) + 1 if len(hits.item) else 1
-    codes, choice = np.unique(target * width + hits.item, return_inverse=True)
+    codes, choice = numbered_distinct(target * width + hits.item)
     return Entries(
         sample.target,
         sample.wanted,
         hits.place,
-        choice.astype(np.int64),
+        choice,
         hits.prints,
         codes // width,
+        codes % width // cells,
         targets,
     )
 

@@ -5,8 +5,8 @@ of such, the number of units whose contributions differ is 0 or at least `min_un
 
 - what comes out together: all cells and components of all cell queries of one computation, and
   unions of those of one cell query. Items are taken in descending number of units, ties in the
-  order of their keys, and an item that is in conflict with earlier ones stays in: so a total comes
-  out, and the smallest group of its partition is what is withheld;
+  order of their keys, those first that came out before; an item that is in conflict with earlier
+  ones stays in: so a total comes out, and the smallest group of its partition is withheld;
 - new items with every earlier result, and with unions of its items;
 - earlier items with unions of the new items of one cell query.
 
@@ -19,13 +19,14 @@ Not compared: different monomials, and unions of items of different results.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from luoshu.sandbox.arrays import np
-from luoshu.sandbox.release.blocks import Block, Monomial, codes
+from luoshu.sandbox.release.blocks import Block, Monomial, codes, is_known
 from luoshu.sandbox.release.comparing import Comparison
+from luoshu.sandbox.release.sorting import among
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,8 +49,8 @@ class Verdict:
         within: Items in conflict with others that come out together.
         history: Items in conflict with what came out before.
         cells: Cells, as (cell query, cell), of those in conflict with what came out before.
-        counted: Those of them in conflict with another query's results, or with the same query's
-            on the same data: this tells somebody who probes from a refresh.
+        counted: Those of them in conflict with another query's results: this tells somebody who
+            probes from somebody who asks again when there are new data.
     """
 
     within: list[Item] = field(default_factory=list)
@@ -62,7 +63,12 @@ class Differencing:
     """One computation's items, decided on together."""
 
     def __init__(
-        self, blocks: Sequence[Block], allowed: Sequence[Flags], ranks: Sequence[Places], k: int
+        self,
+        blocks: Sequence[Block],
+        allowed: Sequence[Flags],
+        ranks: Sequence[Places],
+        history: Sequence[Block],
+        k: int,
     ) -> None:
         """Prepares it.
 
@@ -70,9 +76,11 @@ class Differencing:
             blocks: One for each cell query.
             allowed: By component and cell, what comes out so far; changed in place.
             ranks: Place of each cell in the order of the keys.
+            history: Earlier results.
             k: Fewest units that may differ.
         """
-        self._blocks, self._allowed, self._k = blocks, allowed, k
+        self._blocks, self._allowed, self._history, self._k = blocks, allowed, history, k
+        self._known = self._find_known()
         self._ranks = ranks
         self.verdict = Verdict()
 
@@ -109,44 +117,43 @@ class Differencing:
                 changed = True
         return changed
 
-    def _rank(self, item: Item) -> tuple[int, int, int, int]:
-        """Most units first, then by keys, then by component."""
+    def _rank(self, item: Item) -> tuple[bool, int, int, int, int]:
+        """What is out already first, then by most units, by keys, by component."""
         block = self._blocks[item[0]]
         component, cell = divmod(item[1], block.cells)
         units = int(block.counts[component, cell])
-        return -units, item[0], int(self._ranks[item[0]][cell]), component
+        is_new = not self._known[item[0]][component, cell]
+        return is_new, -units, item[0], int(self._ranks[item[0]][cell]), component
 
-    def _last(self, members: Sequence[Item]) -> tuple[int, int, int, int]:
+    def _last(self, members: Sequence[Item]) -> tuple[bool, int, int, int, int]:
         return self._rank(members[-1])
 
-    def compare_with(self, history: Iterable[Block]) -> None:
+    def compare_with_history(self) -> None:
         """Withholds what is in conflict with earlier results."""
-        earlier = list(history)
-        known = self._known(earlier)
-        self._compare_new(earlier, known)
-        self._compare_earlier(earlier, known)
+        self._compare_new()
+        self._compare_earlier()
 
-    def _known(self, earlier: Sequence[Block]) -> list[Flags]:
+    def _find_known(self) -> list[Flags]:
         """Which new items equal an earlier one, by component and cell."""
-        before = _all_codes(earlier)
+        before = _all_codes(self._history)
         return [
             np.stack(
                 [
-                    np.isin(codes(block, n), before.get(monomial, _NONE))
+                    among(codes(block, n), before.get(monomial, _NONE))
                     for n, monomial in enumerate(block.monomials)
                 ]
             )
             for block in self._blocks
         ]
 
-    def _compare_new(self, earlier: Sequence[Block], known: list[Flags]) -> None:
+    def _compare_new(self) -> None:
         """New items with earlier ones and unions of them."""
         for number, targets in enumerate(self._blocks):
-            items = _items(targets, self._allowed[number] & ~known[number])
+            items = _items(targets, self._allowed[number] & ~self._known[number])
             if not len(items):
                 continue
             against: dict[int, list[Block]] = {}
-            for source in earlier:
+            for source in self._history:
                 everything = np.ones(source.counts.shape, np.bool_)
                 for conflict in Comparison(
                     targets, items, source, alive=everything, k=self._k
@@ -155,36 +162,34 @@ class Differencing:
             for item, sources in against.items():
                 self._withhold((number, item), sources)
 
-    def _compare_earlier(self, earlier: Sequence[Block], known: list[Flags]) -> None:
+    def _compare_earlier(self) -> None:
         """Earlier items with unions of new ones."""
         for number, source in enumerate(self._blocks):
             alive = self._allowed[number] & (source.counts > 0)
-            # What equals a new item was compared as that one, and new items alone tell nothing new.
-            if not (alive & ~known[number]).any():
+            if is_known(source, self._history):
                 continue
+            # What equals a new item was compared as that one.
             new = _all_codes([source], alive)
-            for targets in earlier:
+            for targets in self._history:
                 items = _items(targets, np.ones(targets.counts.shape, np.bool_))
                 equal = np.concatenate(
                     [
-                        np.isin(codes(targets, n), new.get(monomial, _NONE))
+                        among(codes(targets, n), new.get(monomial, _NONE))
                         for n, monomial in enumerate(targets.monomials)
                     ]
                 )
-                self._compare_unions(targets, items[~equal[items]], number, known[number])
+                self._compare_unions(targets, items[~equal[items]], number)
 
-    def _compare_unions(self, targets: Block, items: Places, number: int, known: Flags) -> None:
+    def _compare_unions(self, targets: Block, items: Places, number: int) -> None:
         source = self._blocks[number]
         while len(items):
             again = set()
             for conflict in Comparison(
                 targets, items, source, alive=self._allowed[number], k=self._k
             ).run(pairs=False):
-                new = [item for item in conflict.sources if not known.reshape(-1)[item]]
-                alive = self._allowed[number].reshape(-1)
-                if new and alive[list(conflict.sources)].all():
-                    last = max(((number, item) for item in new), key=self._rank)
-                    self._withhold(last, [targets])
+                if self._allowed[number].reshape(-1)[list(conflict.sources)].all():
+                    members = [(number, item) for item in conflict.sources]
+                    self._withhold(max(members, key=self._rank), [targets])
                     again.add(conflict.target)
             items = np.array(sorted(again), np.int64)
 
@@ -194,7 +199,7 @@ class Differencing:
         self._allowed[number].reshape(-1)[place] = False
         self.verdict.history.append(item)
         self.verdict.cells.add((number, place % block.cells))
-        if any(source.query != block.query or source.data == block.data for source in sources):
+        if any(source.query != block.query for source in sources):
             self.verdict.counted.add((number, place % block.cells))
 
 

@@ -6,11 +6,13 @@ leaves a unit *wrong* if the chosen entries don't add up to the target's fingerp
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from luoshu.sandbox.arrays import np
 from luoshu.sandbox.release.fingerprints import PRIME, add_up, fold, subtract
+from luoshu.sandbox.release.sorting import distinct
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +35,7 @@ class Entries:
         choice: What chooses each entry: numbers of (target, item) pairs.
         prints: Of each entry.
         owner: The target of each choice.
+        component: The component of each choice's item.
         targets: How many there are.
     """
 
@@ -42,7 +45,20 @@ class Entries:
     choice: NDArray[np.int64]
     prints: Prints
     owner: NDArray[np.int64]
+    component: NDArray[np.int64]
     targets: int
+
+    def beginnings(self) -> Iterator[NDArray[np.bool_]]:
+        """What to begin a descent with: all cells of one component, everything, nothing.
+
+        A partition is all cells of one component; the others are for what is less tidy.
+        """
+        components = distinct(self.component)
+        if len(components) > 1:
+            for component in components:
+                yield self.component == component
+        for everything in (True, False):
+            yield np.full(len(self.owner), everything, np.bool_)
 
 
 def subset_sums(columns: Prints) -> Prints:
@@ -54,7 +70,7 @@ def subset_sums(columns: Prints) -> Prints:
 
 
 def descend(
-    entries: Entries, start: bool, enough: int
+    entries: Entries, chosen: NDArray[np.bool_], enough: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Looks for each target's nearest union, by turning choices that improve it most.
 
@@ -63,15 +79,14 @@ def descend(
 
     Args:
         entries: Of all targets.
-        start: Whether to begin with everything chosen, or with nothing.
+        chosen: What to begin with.
         enough: A target with fewer wrong units than this isn't improved any further.
 
     Returns:
         For each target the fewest wrong units seen, and each choice as it was then.
     """
-    chosen = np.full(len(entries.owner), start, np.bool_)
     best = np.full(entries.targets, len(entries.target) + 1, np.int64)
-    kept = chosen.copy()
+    kept = chosen
     firsts = np.flatnonzero(np.diff(entries.place, prepend=-1))
     touched = entries.place[firsts]
     for step in range(_STEPS):
@@ -112,10 +127,10 @@ def _turns(
     turn: NDArray[Any] = (gain > 0) & (gain * 2 > most[entries.owner])
     if single:
         turn &= gain == most[entries.owner]
-        _, first = np.unique(np.where(turn, entries.owner, -1), return_index=True)
-        only = np.zeros(size, np.bool_)
-        only[first] = True
-        turn &= only
+        first = np.full(entries.targets, size, np.int64)
+        best = np.flatnonzero(turn)
+        np.minimum.at(first, entries.owner[best], best)
+        turn &= first[entries.owner] == np.arange(size)
     return turn
 
 

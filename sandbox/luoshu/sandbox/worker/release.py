@@ -44,7 +44,7 @@ class Release:
         Raises:
             SchemaError: It isn't one.
         """
-        fields = exact_fields(job, "type", "results", "rules", "secret", "history", "data")
+        fields = exact_fields(job, "type", "results", "rules", "secret", "history", "own", "data")
         if fields["type"] != "release":
             raise SchemaError("not a release")
         self._cells, self._history, self._delta = cells, history, delta
@@ -53,6 +53,7 @@ class Release:
         if len(self._secret) != _SECRET_BYTES:
             raise SchemaError("a secret of another length")
         self._names = [str(name) for name in _list(fields["history"])]
+        self._own = {str(name) for name in _list(fields["own"])}
         self.results = [
             self._result(number, one) for number, one in enumerate(_list(fields["results"]))
         ]
@@ -71,9 +72,14 @@ class Release:
     def aggregate(self) -> Message:
         """Releases by the rules of mode `aggregate`."""
         rules = aggregate.AggregateRules.from_json(self.rules)
-        earlier = [block for name in self._names for block in read_entry(self._history / name)]
+        read = [(name, block) for name in self._names for block in read_entry(self._history / name)]
         released = aggregate.release(
-            self.results, rules, self._secret, history=earlier, data=self._data
+            self.results,
+            rules,
+            self._secret,
+            history=[block for _, block in read],
+            own=[block for name, block in read if name in self._own],
+            data=self._data,
         )
         delta = digest = None
         if released.additions:
