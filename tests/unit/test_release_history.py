@@ -141,7 +141,7 @@ async def test_a_directory_keeps_scopes_apart(tmp_path: Path, entry: Path) -> No
     async with port.transaction(["q.t"]) as transaction:
         assert transaction.names == ["customers/000000000001.history"]
         assert port.directory is not None
-        assert (port.directory / transaction.names[0]).read_bytes() == data  # noqa: ASYNC240
+        assert (port.directory / transaction.names[0]).read_bytes() == data
 
 
 def test_a_delta_of_another_digest_is_not_kept(tmp_path: Path, entry: Path) -> None:
