@@ -127,8 +127,7 @@ class _Thread:
 
     def kill(self) -> None:
         self._channel.inbox.put(None)
-        for connection in self._lent:
-            connection.interrupt()
+        _ENGINES.interrupt(self._lent)
 
     async def stop(self) -> WorkerEnd:
         self.kill()
@@ -175,8 +174,16 @@ class _Engines:
         try:
             yield
         finally:
-            for connection in lent:
+            while lent:
+                with self._lock:
+                    connection = lent.pop()
                 self._return(key, connection)
+
+    def interrupt(self, lent: list[engine.Connection]) -> None:
+        """Interrupts what a worker runs, if it hasn't given its engine back."""
+        with self._lock:
+            for connection in lent:
+                connection.interrupt()
 
     def _return(self, key: tuple[str, ...], connection: engine.Connection) -> None:
         tables = connection.execute(
