@@ -47,13 +47,21 @@ from luoshu.sandbox.guard.facts import (
     conjuncts,
 )
 from luoshu.sandbox.guard.fans import Unique, check_no_fan, unique_of
-from luoshu.sandbox.guard.functions import EQUALITIES
+from luoshu.sandbox.guard.functions import COMPARISONS, EQUALITIES
 from luoshu.sandbox.guard.obligations import branches_owed, check_partition
 from luoshu.sandbox.guard.plan import Expression, Operator
 from luoshu.sandbox.guard.plan_reader import ROW_ID, PlanError, read_plan
 from luoshu.sandbox.guard.public import check_beside, check_public, is_public
 from luoshu.sandbox.guard.refusals import Refusal, refuse
-from luoshu.sandbox.schema import BIGINT, BOOLEAN, CellSchema, TableSchema, Use, ValueType
+from luoshu.sandbox.schema import (
+    BIGINT,
+    BOOLEAN,
+    HUGEINT,
+    CellSchema,
+    TableSchema,
+    Use,
+    ValueType,
+)
 
 MAX_ROWS = 2**40
 _MAX_VALUE = 2**86
@@ -294,6 +302,7 @@ class _Verifier:
             if not (
                 isinstance(part, plan.Call)
                 and part.kind in EQUALITIES
+                and (part.kind, part.name) in COMPARISONS
                 and len(part.children) == 2
                 and part.type == BOOLEAN
             ):
@@ -489,7 +498,7 @@ class _Verifier:
         if read.magnitude >= _MAX_VALUE:
             raise UnprovenError("a sum that may overflow")
         if function == "sum":
-            if (call.type.name, call.type.scale) not in {("HUGEINT", 0), ("DECIMAL", read.scale)}:
+            if call.type not in {HUGEINT, ValueType("DECIMAL", 38, read.scale)}:
                 raise UnprovenError("a sum of another type than expected")
             magnitude = read.magnitude * MAX_ROWS
         else:
