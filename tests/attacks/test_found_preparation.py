@@ -107,7 +107,8 @@ def test_key_that_a_collation_takes_for_another(sandbox: Sandbox, tmp_path: Path
     product = parse_product(
         "id: p\ntables:\n"
         "  o: {duckdb: data.db, table: o, unit: pid, columns: {k: {use: [group]}}}\n"
-        "  l: {duckdb: data.db, table: l, unit: {via: o, on: {k: k}}, columns: {a: {use: [group]}}}\n"
+        "  l:\n    {duckdb: data.db, table: l, unit: {via: o, on: {k: k}}, "
+        "columns: {a: {use: [group]}}}\n"
         "release: {mode: aggregate, min_units: 2}\n"
     )
     prepare_product(product, tmp_path, tmp_path / "out", sandbox.isolation, tmp_path / "units")
@@ -115,7 +116,7 @@ def test_key_that_a_collation_takes_for_another(sandbox: Sandbox, tmp_path: Path
     assert found == [("x", 1, True), ("X", 2, True)]
 
 
-def test_units_written_by_hand_are_not_changed_by_a_preparation(
+def test_growth_changes_no_line_of_the_registry(
     sandbox: Sandbox, tmp_path: Path, prepare: Callable[..., PreparedProduct]
 ) -> None:
     # A worker that adds to the registry takes ids after the last, whatever is there.

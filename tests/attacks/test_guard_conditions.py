@@ -55,9 +55,6 @@ ATTACKS = family(
             ),
             "random_weight": "SELECT sum(income * random()) FROM person",
             "random_condition": "SELECT sum(income) FROM person WHERE random() < 0.5",
-            "overflowing_weight": (
-                "SELECT sum(income * 170141183460469231731687303715884105727) FROM person"
-            ),
         },
     ),
     either(
@@ -66,7 +63,13 @@ ATTACKS = family(
             "nullif_switch": "SELECT count(nullif(age, 127)) FROM person",
             "comparison_as_number": "SELECT sum((age = 127)::INT) FROM person",
             "comparison_counted": "SELECT count_if(age = 127) FROM person",
-            "comparison_times_income": f"SELECT sum((email = '{MAIL}')::INT * income) FROM person",
+            "comparison_times_income": (
+                f"SELECT sum((email = '{MAIL}')::INT * income) FROM person"
+            ),
+            "overflowing_weight": (
+                "SELECT sum(income * 170141183460469231731687303715884105727) FROM person "
+                "WHERE age = 127"
+            ),
             "case_else_zero": (
                 f"SELECT sum(CASE WHEN email = '{MAIL}' THEN income ELSE 0 END) FROM person"
             ),
@@ -78,7 +81,7 @@ ATTACKS = family(
                 "SELECT sum(CASE WHEN age = 127 THEN income ELSE grade END) FROM person"
             ),
             "case_both_signs": (
-                "SELECT sum(CASE WHEN age <> 127 THEN income ELSE -income END) FROM person"
+                "SELECT sum(CASE WHEN age = 127 THEN -income ELSE income END) FROM person"
             ),
             "case_weighs": (
                 "SELECT sum(income * CASE WHEN age = 127 THEN 1000 ELSE 1 END) FROM person"

@@ -33,6 +33,14 @@ from luoshu.sandbox.dry_run import Answer, dry_run
 _SUM = "SELECT sum(income) FROM person WHERE cohort = '{c}'"
 _COUNT = "SELECT count(*) FROM person WHERE cohort = '{c}'"
 _WITHOUT = " AND email <> '{mail}'"
+_SWITCH = (
+    "SELECT count(*) FROM person WHERE district = 'd0' AND (SELECT sum(income) FROM person "
+    "WHERE cohort = '{c}' AND email <> '{mail}') > {rest} <move>"
+)
+_COMPARE = (
+    "SELECT count(*) FROM person WHERE district = 'd0' AND income < (SELECT 1000000 * "
+    "(sum(income) - {rest} <move>) FROM person WHERE cohort = '{c}' AND email <> '{mail}')"
+)
 _VISITS = "SELECT sum(cost) FROM visit WHERE cohort = '{c}'"
 
 
@@ -64,9 +72,22 @@ def rest_of_total(told: Sequence[Rows]) -> Iterator[float]:
             yield total - sum(n for k, n in enumerate(others[:12]) if choice >> k & 1)
 
 
+def sum_less_last(told: Sequence[Rows]) -> Iterator[float]:
+    """The first column of the first answer, added up, less the number of the last answer."""
+    total = sum(n for row in told[0] for n in numbers(row[:1]))
+    yield from (total - n for n in first(told, -1))
+
+
 def few(told: Sequence[Rows]) -> Iterator[float]:
     """Whether two counts differ by less than ten people, but by some."""
     if any(0 < abs(difference) < 10 for difference in differences(told)):
+        yield 1.0
+
+
+def switched(told: Sequence[Rows]) -> Iterator[float]:
+    """Whether a large count came with one bound and not with the next: the sum lies between."""
+    lower, upper, total = (list(first(told, n)) for n in range(3))
+    if total and lower != upper:
         yield 1.0
 
 
@@ -129,7 +150,7 @@ SEQUENCES = [
         shifted,
     ),
     Differencing(
-        "income_by_a_third",
+        "income_by_a_quarter",
         "every contribution is another one",
         (_SUM, "SELECT sum(income / 4) FROM person WHERE cohort = '{c}'" + _WITHOUT),
         income_of,
@@ -378,6 +399,48 @@ SEQUENCES = [
         averages,
     ),
     Differencing(
+        "days_then_total",
+        "each person is in every group; then all visits but one of the target",
+        (
+            "SELECT sum(cost) FROM visit WHERE cohort = '{c}' GROUP BY day",
+            _VISITS + " AND serial <> '{serial}'",
+        ),
+        cost_of,
+        sum_less_last,
+    ),
+    Differencing(
+        "total_then_days",
+        "all visits; then each person in every group, but one visit of the target in none",
+        (
+            _VISITS,
+            "SELECT sum(cost) FROM visit WHERE cohort = '{c}' AND serial <> '{serial}' "
+            "GROUP BY day",
+        ),
+        cost_of,
+        rest_of_total,
+    ),
+    Differencing(
+        "days_counted_in_many_ways",
+        "the same, beside other aggregates that add up the like",
+        (
+            "SELECT count(*), count(cost), count(DISTINCT visitor), avg(cost) FROM visit "
+            "WHERE cohort = '{c}' GROUP BY day",
+            "SELECT count(*) FROM visit WHERE cohort = '{c}' AND serial <> '{serial}'",
+        ),
+        one,
+        sum_less_last,
+    ),
+    Differencing(
+        "days_and_wards_then_total",
+        "the same over more groups than can be tried one by one",
+        (
+            "SELECT count(*), count(cost) FROM visit WHERE cohort = '{c}' GROUP BY day, ward",
+            "SELECT count(*) FROM visit WHERE cohort = '{c}' AND serial <> '{serial}'",
+        ),
+        one,
+        sum_less_last,
+    ),
+    Differencing(
         "by_income",
         "leave out whoever earns most",
         (_SUM, _SUM + " AND income < 90000"),
@@ -453,6 +516,22 @@ SEQUENCES = [
         ),
         one,
         few,
+    ),
+    Differencing(
+        "search_by_switch",
+        "move a bound until a sum without the target, which is never told, passes it",
+        (_SWITCH.replace("<move>", "- 0.01"), _SWITCH.replace("<move>", "+ 0.01"), _SUM),
+        one,
+        switched,
+        answered=False,
+    ),
+    Differencing(
+        "search_by_many_comparisons",
+        "the same, by comparing each person's income with the sum",
+        (_COMPARE.replace("<move>", "- 0.5"), _COMPARE.replace("<move>", "+ 0.5"), _SUM),
+        one,
+        switched,
+        answered=False,
     ),
     Differencing(
         "search_by_age",

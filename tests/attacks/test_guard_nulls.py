@@ -16,7 +16,7 @@ ATTACKS = family(
                 "SELECT sum(CASE WHEN age = 127 THEN 'inf'::DOUBLE ELSE income END) FROM person"
             ),
             "nan_times_column": "SELECT sum(income * 'nan'::DOUBLE) FROM person",
-            "huge_minus_huge": "SELECT sum(income + 1e300 - 1e300) FROM person",
+            "huge_minus_huge": "SELECT sum(income + 1e300 - 1e300) FROM person WHERE age = 127",
             "infinite_bound": "SELECT sum(income) FROM person WHERE income < 'infinity'",
             "nan_bound": "SELECT count(*) FROM person WHERE income > 'nan'::DOUBLE",
             "null_times_column": "SELECT sum(income * NULL) FROM person",

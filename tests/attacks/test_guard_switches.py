@@ -17,7 +17,6 @@ ATTACKS = family(
             "scalar_count_is_zero": f"{_COUNT} (SELECT count(*) {_RICH}) = 0",
             "scalar_sum": f"{_COUNT} (SELECT sum(income) {_HERS}) > 5000000",
             "scalar_maximum": f"{_COUNT} (SELECT max(income) FROM person) > 5000000",
-            "scalar_average": f"{_COUNT} (SELECT avg(income) FROM person) > 47000",
             "scalar_column": f"{_COUNT} (SELECT income {_HERS}) > 5000000",
             "scalar_first": f"{_COUNT} (SELECT first(income) {_HERS}) > 5000000",
             "scalar_in_case": (
@@ -131,9 +130,18 @@ ATTACKS = family(
                 "SELECT count(*) FROM person WHERE district = 'd0' AND "
                 "(SELECT max(salary) FROM pay) > 5000000"
             ),
-            "released_cell_as_switch": (
+            "dominated_sum_as_switch": (
                 "SELECT count(*) FROM person WHERE district = 'd0' AND "
-                "(SELECT sum(income) FROM person WHERE cohort = 'c0') > 5000000"
+                "(SELECT sum(cost) FROM visit WHERE cohort = 'c0') > 5000000"
+            ),
+            "dominated_average_as_switch": (
+                "SELECT count(*) FROM person WHERE district = 'd0' AND "
+                "(SELECT avg(cost) FROM visit WHERE cohort = 'c0') > 5000"
+            ),
+            "dominated_group_as_switch": (
+                "SELECT count(*) FROM person p WHERE p.district = 'd0' AND p.sex = 'f' AND "
+                "p.income < (SELECT sum(v.cost) FROM visit v WHERE v.cohort = 'c0' "
+                "AND v.code >= p.grade)"
             ),
         },
     ),

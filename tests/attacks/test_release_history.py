@@ -120,15 +120,23 @@ async def test_cancelled_while_the_delta_is_written_it_counts_as_released(world,
 # Durable
 
 
-async def test_crash_between_delta_and_entry_counts_as_released(world):
-    state = await world.contract()
-    world.ranges.fail = "shape"
-    with refused("QUERY_FAILED"):
-        await world.counted("1-20", state)
-    world.ranges.fail = ""
-    assert world.log("history") == []
-    await world.crash()
-    await world.serve()
+@pytest.mark.parametrize("end", ["killed", "failed"])
+async def test_delta_without_an_entry_counts_as_released(world, end):
+    state = await world.contract(uses=9)
+    if end == "killed":
+        world.ranges.hold_after = True
+        await world.submit(world.ask(state, "1-20"))
+        await world.ranges.reached.wait()
+        world.ranges.hold_after = False
+        abandoned = world.service
+        await world.crash()
+        await world.serve()
+    else:
+        world.ranges.fail = "shape"
+        with refused("QUERY_FAILED"):
+            await world.counted("1-20", state)
+        world.ranges.fail = ""
+    assert [entry["kind"] for entry in world.log("history", "release", "failure")] == ["failure"]
     assert await world.counted("1-21", state) == []
     (entry,) = world.log("history")
     (orphan,) = world.kept
@@ -136,6 +144,13 @@ async def test_crash_between_delta_and_entry_counts_as_released(world):
     assert entry["found"] == [{"name": orphan.name, "digest": digest(orphan.read_bytes())}]
     assert await world.counted("30-50", state) == [21]
     assert world.log("history")[1]["found"] == []
+    # What was adopted is missed like any other.
+    orphan.unlink()
+    with refused("HISTORY_CORRUPT"):
+        await world.counted("60-80", state)
+    if end == "killed":
+        world.ranges.go.set()
+        await abandoned.close()
 
 
 async def test_entry_names_the_file_that_is_there(world):

@@ -12,6 +12,8 @@ from luoshu.connector.compute.relay import ComputeRelay, Proof
 from luoshu.connector.compute.service import CHUNK_BYTES
 from luoshu.connector.errors import NodeError
 from luoshu.connector.peer_port import ResultPart
+from luoshu.contracts.canonical import canonicalize, parse_object
+from luoshu.contracts.envelope import unverified_payload
 from luoshu.contracts.ids import contract_id, user_id
 from luoshu.contracts.log.receipt import Receipt
 
@@ -60,6 +62,11 @@ class Wire:
 
     async def cancel(self, peer, request_id):
         await self.world.service.cancel(ANALYST.id, request_id)
+
+    async def explain_computation(self, peer, request):
+        assert peer == HOLDER.id
+        self.explained = request
+        return b"{}"
 
 
 @pytest.fixture
@@ -252,3 +259,19 @@ async def test_revoked_holder_gets_no_request_and_its_word_is_not_taken(world, r
         await submit(relay, world.ask(state))
     assert len(wire.calls) == calls
     assert [kind for kind, _ in own_log(world)] == ["request"]
+
+
+async def test_what_a_request_would_cost_is_asked_of_the_holder_and_written_nowhere(
+    world, relay, wire
+):
+    state = await world.contract()
+    asked = canonicalize(unverified_payload(world.ask(state)))
+    before = world.analyst.ledger.size
+    assert await relay.explain(asked) == b"{}"
+    assert wire.explained == asked
+    assert world.analyst.ledger.size == before
+    foreign = canonicalize({**parse_object(asked), "contract_id": contract_id(uuid4())})
+    with pytest.raises(NodeError, check=lambda error: error.reason == "NOT_FOUND"):
+        await relay.explain(foreign)
+    with pytest.raises(NodeError, check=lambda error: error.reason == "MALFORMED_MESSAGE"):
+        await relay.explain(b"{")

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -13,6 +14,7 @@ from uuid import uuid4
 import pytest
 from compute_world import (
     BY_SEX,
+    OFFERED,
     RAW_ROWS,
     RELEASED,
     HeldSandbox,
@@ -26,9 +28,11 @@ from contract_world import (
     NOW,
     THIRD,
     key,
+    offer,
     user_credential,
 )
 from log_world import FailingFiles
+from trading_world import offers_json
 
 from luoshu.connector.compute.outcome import Phase
 from luoshu.connector.compute.service import MAX_RUNNING_PER_CONSUMER
@@ -41,6 +45,7 @@ from luoshu.contracts.ids import contract_id, user_id
 from luoshu.contracts.keys import KeyUse
 from luoshu.contracts.membership import UserRole
 from luoshu.contracts.request import ComputationRequest
+from luoshu.contracts.templates import QueryTemplate, TemplateCall
 from luoshu.policies import replay
 from luoshu.sandbox.isolation.port import IsolationConfig
 from luoshu.sandbox.run import Sandbox
@@ -445,6 +450,44 @@ async def test_guard_refusal_costs_no_use_and_is_in_the_log(world, sql, reason):
         await world.outcome(request)
     assert str(again.value) == str(caught.value)
     assert len(world.log()) == 1
+
+
+# Templates
+
+
+def template(name, sql, **parameters):
+    return QueryTemplate.from_payload({"name": name, "sql": sql, "parameters": parameters})
+
+
+BY_ONE_SEX = template(
+    "by-sex",
+    "SELECT count(*) AS n FROM lung WHERE sex = $sex",
+    sex={"type": "integer", "values": [1, 3]},
+)
+ROWS = template(
+    "rows", "SELECT sex, $what AS what FROM lung", what={"type": "text", "values": ["x"]}
+)
+
+
+async def test_template_is_bound_checked_and_released_by_the_same_rules(world):
+    await world.holder.products.publish(
+        "lung", offers_json(offer(replace(OFFERED, templates=(BY_ONE_SEX, ROWS))))
+    )
+    state = await world.contract(templates=(BY_ONE_SEX, ROWS))
+
+    async def call(name, **values):
+        asked = world.ask(state, None, template=TemplateCall.of(name, values))
+        receipt, rows = await world.outcome(asked)
+        assert world.verified(receipt).data["request_digest"] == asked.digest
+        return rows
+
+    assert await call("by-sex", sex=1) == [{"n": 80}]
+    assert await call("by-sex", sex=3) == [{"n": None}], "too few, template or not"
+    with pytest.raises(NodeError, check=lambda error: error.reason.startswith("GUARD_")):
+        await call("rows", what="x")
+    with refused("TEMPLATE_DENIED"):
+        await call("by-sex", sex=2)
+    assert await world.uses(state) == 2
 
 
 # Failed

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from luoshu.connector.compute.history import domain_directory
 from luoshu.connector.doctor import Finding, Level, examine
 from luoshu.connector.journal.journal import Journal
 from luoshu.connector.membership.node_files import enrol_node, init_node
 from luoshu.connector.membership.space import approve, init_space
 from luoshu.connector.store.engine import Store
+from luoshu.contracts.canonical import digest
 from luoshu.contracts.log.entry import Entry, EntryBody
 from luoshu.contracts.log.journal_line import JOURNAL_NAME, JournalEntry, encode_line
 from luoshu.contracts.membership import Role
@@ -20,7 +22,9 @@ from luoshu.sandbox.isolation.bwrap import BwrapIsolation
 from luoshu.sandbox.isolation.port import IsolationConfig
 
 NOW = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
-NODE_CHECKS = ["configuration", "key-files", "credential", "ports", "disk", "database", "log"]
+NODE_CHECKS = [
+    *("configuration", "key-files", "credential", "ports", "disk", "database", "log", "history"),
+]
 
 
 @pytest.fixture
@@ -195,6 +199,31 @@ def test_a_torn_line(node: Path) -> None:
     with (node / "log" / JOURNAL_NAME).open("ab") as file:
         file.write(b'{"entries":[{"bo')
     assert the(node, "log").level is Level.WARN
+
+
+def test_a_release_history_that_is_not_what_the_log_says(node: Path) -> None:
+    assert "nothing was released" in the(node, "history").detail
+    Store.open(node / "state" / "luoshu.db").close()
+    assert "nothing was released" in the(node, "history").detail
+    home = domain_directory(node / "history", "patient_id")
+    home.mkdir(parents=True)
+    names = [f"0000000{number}.hist" for number in range(5)]
+    with closing(sqlite3.connect(node / "state" / "luoshu.db")) as database, database:
+        for name in names:
+            (home / name).write_bytes(name.encode())
+            row = ("patient_id", name, digest(name.encode()), 1)
+            database.execute("INSERT INTO compute_history VALUES (?, ?, ?, ?)", row)
+    assert the(node, "history").detail == "5 files, as the log says"
+    (home / names[0]).unlink()
+    (home / names[1]).write_bytes(b"")
+    finding = the(node, "history")
+    assert finding.level is Level.MISSING
+    assert f"{names[0]}: No such file" in finding.detail
+    assert f"{names[1]} was altered" in finding.detail
+    assert "backup" in finding.remedy
+    for name in names:
+        (home / name).unlink(missing_ok=True)
+    assert "and 2 more" in the(node, "history").detail
 
 
 def test_a_clock_in_the_past() -> None:

@@ -365,3 +365,11 @@ def test_dp_still_refuses_what_is_no_number(prepare: Prepare) -> None:
 """
     with pytest.raises(PreparationError, match="1 values that are NaN"):
         prepare(tables, "{mode: dp, epsilon: 1}", t="SELECT 1 AS u, 'nan'::DOUBLE AS d")
+
+
+def test_dp_never_moves_a_key(prepare: Prepare) -> None:
+    # Moved to the bound, a line's key would name another customer's order.
+    bounds = "l_orderkey: {use: [group], bounds: [105, 110]}"
+    tables = TABLES.replace("l_orderkey: {use: [group]}", bounds)
+    with pytest.raises(PreparationError, match="column l_orderkey has 42 values outside"):
+        prepare(tables, "{mode: dp, epsilon: 1}")

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 from budget_world import DOMAIN, budget_world, dp_product
 from compute_world import refusal_of
+from contract_world import ANALYST, NOW, THIRD, USER, user_credential
 from dp_world import agreed
 from history_world import history_world
 
 from luoshu.connector.compute.budget import domain_limits
+from luoshu.connector.compute.explaining import Explainer
 from luoshu.connector.compute.outcome import Phase
+from luoshu.connector.contract.service import ContractAction
 from luoshu.connector.errors import NodeError, lookup
+from luoshu.contracts.canonical import canonicalize, parse_object
 from luoshu.contracts.dp_terms import DpTerms, PrivacyBound
+from luoshu.contracts.ids import contract_id, request_id
+from luoshu.contracts.request import ComputationRequest
 from luoshu.sandbox.release.dp_budget import EPSILON_UNITS, cost_of
+from luoshu.sdk.errors import VerificationError
+from luoshu.sdk.explanation import Amount, read_explanation
 
 BUDGET = "epsilon: 0.5, budget_epsilon: 1.5"
 """Pays for three computations."""
@@ -223,3 +232,111 @@ def test_where_nobody_declares_a_budget_each_computation_is_the_budget():
     declared = dp_product("c", "epsilon: 0.5, budget_epsilon: 7").file
     assert domain_limits([first, second, declared], DOMAIN) == (agreed("7"),)
     assert domain_limits([first], "somebody else") == ()
+
+
+# Said before anything is spent
+
+
+def unsigned(state, sql="known", **changes):
+    fields = {
+        "id": request_id(uuid4()),
+        "contract_id": state.contract_id,
+        "user_id": USER,
+        "purpose": "research",
+        "sql": sql,
+        "issued_at": NOW,
+    }
+    return canonicalize(ComputationRequest(**{**fields, **changes}).to_payload())
+
+
+def explainer(world):
+    return Explainer(
+        ledger=world.holder.ledger,
+        gatekeeper=world.gatekeeper(),
+        products=world.shelf,
+        sandbox=world.noisy,
+    )
+
+
+async def explained(world, request, caller=ANALYST):
+    return parse_object(await explainer(world).explain(caller.id, request))
+
+
+async def test_cost_budget_and_noise_are_told_before_anything_is_spent(world):
+    state = await world.agree(bound("0.5", quota=PrivacyBound(Decimal(1))))
+    await world.outcome(world.ask(state, "known"))
+    size = world.holder.ledger.size
+    told = await explained(world, unsigned(state))
+    assert told == {
+        "mode": "dp",
+        "uses_left": 99,
+        "privacy": {
+            "domain": DOMAIN,
+            "cost": {"epsilon": "0.5"},
+            "affords": 1,
+            "budgets": [
+                {
+                    "limit": {"epsilon": "1.5", "delta": "0"},
+                    "remaining": {"epsilon": "1"},
+                }
+            ],
+            "quota": {
+                "limit": {"epsilon": "1", "delta": "0"},
+                "remaining": {"epsilon": "0.5"},
+            },
+            "noise": [{"query": 0, "what": "rows", "deviation": "2.79918", "threshold": "0"}],
+        },
+    }
+    assert world.holder.ledger.size == size
+    assert world.noisy.computed == 1
+    # What was told is what is then spent.
+    await world.outcome(world.ask(state, "known"))
+    again = read_explanation(await explainer(world).explain(ANALYST.id, unsigned(state)))
+    assert (again.affords, again.quota.remaining) == (0, Amount(epsilon=Decimal(0)))
+    assert again.noise[0].what == "rows"
+
+
+async def test_thresholds_are_told_where_keys_are_not_declared(tmp_path):
+    async with budget_world(tmp_path, "epsilon: 0.5, delta: 1e-6") as world:
+        state = await world.agree()
+        told = read_explanation(
+            await explainer(world).explain(ANALYST.id, unsigned(state, "unknown"))
+        )
+        assert told.affords == 1
+        assert told.cost.delta == Decimal("1e-7")
+        assert told.cost.rho == told.budgets[0].remaining.rho
+        assert told.noise[0].threshold > 40
+
+
+async def test_an_explanation_is_for_a_party_to_an_active_contract_only(world):
+    state = await world.agree()
+    with refused("NOT_FOUND"):
+        await explained(world, unsigned(state), THIRD)
+    with refused("NOT_FOUND"):
+        await explained(world, unsigned(state, contract_id=contract_id(uuid4())))
+    with pytest.raises(NodeError, match="delta"):
+        await explained(world, unsigned(state, "unknown"))
+    with refused("MALFORMED_MESSAGE"):
+        await explainer(world).explain(ANALYST.id, b"{")
+    await world.holder.contracts.act(state.contract_id, ContractAction.SUSPEND, reason="look")
+    with refused("CONTRACT_NOT_ACTIVE"):
+        await explained(world, unsigned(state))
+
+
+async def test_an_explained_request_can_not_be_computed(world):
+    """It isn't signed: who carries it can't spend anything with it."""
+    state = await world.agree()
+    with pytest.raises(NodeError):
+        await world.service.submit(
+            ANALYST.id, unsigned(state), user_credential().sign(ANALYST.events).to_bytes()
+        )
+    assert (await world.spent()).epsilon == 0
+
+
+def test_an_explanation_that_makes_no_sense_is_not_believed():
+    for wrong in (b"", b"[]", b"{}", b'{"mode":"dp"}', b'{"mode":"dp","uses_left":"3"}'):
+        with pytest.raises(VerificationError):
+            read_explanation(wrong)
+    broken = {"mode": "dp", "uses_left": 1, "privacy": {"cost": {"sigma": "1"}}}
+    with pytest.raises(VerificationError):
+        read_explanation(canonicalize(broken))

@@ -68,9 +68,14 @@ class NoisySandbox:
     measurement: str = f"sha256:{'0' * 64}"
 
     def computation(
-        self, products: Sequence[Any], rules: ReleaseRules, sql: str, history: object
+        self,
+        products: Sequence[Any],
+        rules: ReleaseRules,
+        sql: str,
+        history: object,
+        parameters: Sequence[object] = (),
     ) -> _NoisyComputation:
-        del products
+        del products, parameters
         assert rules.mode != "dp" or history is None
         return _NoisyComputation(self, rules, sql)
 

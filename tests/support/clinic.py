@@ -206,12 +206,24 @@ class Clinic:
         """The answer without a guard."""
         return self.connection.execute(sql).fetchall()
 
+    def plain_columns(self, sql: str) -> list[tuple[str, str]]:
+        """Names and types of the columns without a guard."""
+        return engine.column_types(self.connection.execute(sql))
+
     def answer(self, sql: str) -> list[tuple[object, ...]]:
         """The answer by way of cells, of which none is withheld that has a contribution."""
+        return self._answer(sql)[1]
+
+    def answer_columns(self, sql: str) -> list[str]:
+        """Names of the columns by way of cells."""
+        return self._answer(sql)[0]
+
+    def _answer(self, sql: str) -> tuple[list[str], list[tuple[object, ...]]]:
         checked = self.check(sql)
         for number, cell in enumerate(checked.cells):
             self._release(number, cell)
-        return self.stage2.execute(checked.stage2).fetchall()
+        rows = self.stage2.execute(checked.stage2).fetchall()
+        return [name for name, _ in engine.column_types(self.stage2)], rows
 
     def _release(self, number: int, cell: CellQuery) -> None:
         schema = cell.schema

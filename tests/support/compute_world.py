@@ -207,12 +207,7 @@ class ComputeWorld(World):
         self._service = ComputeService(
             node_id=HOLDER.id,
             ledger=self.holder.ledger,
-            gatekeeper=Gatekeeper(
-                own=HOLDER.credential(),
-                members=self.holder.directory,
-                contracts=self.holder.book,
-                policy=self.workshop.policy,
-            ),
+            gatekeeper=self.gatekeeper(),
             products=self.shelf,
             sandbox=sandbox or self.workshop.sandbox,
             results=ResultStore(self.results),
@@ -224,6 +219,14 @@ class ComputeWorld(World):
             concurrency=concurrency,
         )
         await self._service.recover()
+
+    def gatekeeper(self) -> Gatekeeper:
+        return Gatekeeper(
+            own=HOLDER.credential(),
+            members=self.holder.directory,
+            contracts=self.holder.book,
+            policy=self.workshop.policy,
+        )
 
     async def crash(self, *, files: Any = None) -> None:
         """What is left after SIGKILL: whatever is on disk. The service isn't closed."""

@@ -9,9 +9,9 @@ import numpy as np
 
 from luoshu.sandbox import wire
 from luoshu.sandbox.contributions import LOW_BITS, LOW_MASK, Contributed, Contributions
-from luoshu.sandbox.release.dp import CellQueryResult
 from luoshu.sandbox.release.dp_budget import Guarantee, cost_of
 from luoshu.sandbox.release.dp_plan import DpRules, has_unknown_keys
+from luoshu.sandbox.release.results import CellQueryResult
 from luoshu.sandbox.schema import VARCHAR, CellSchema, Component, ComponentKind
 
 ROWS = Component(ComponentKind.SUM)

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from luoshu.contracts import ids
-from luoshu.contracts.canonical import JsonObject
+from luoshu.contracts.canonical import JsonObject, digest_of
 from luoshu.contracts.contract import EventType, SequencedEvent
 from luoshu.contracts.envelope import Envelope
 from luoshu.contracts.keys import KeyUse, PublicKey
@@ -30,6 +30,8 @@ from luoshu.contracts.membership import (
 )
 from luoshu.contracts.offer import AnswerMode, Limits
 from luoshu.contracts.product import Tombstone
+from luoshu.contracts.release_terms import ReleaseScope
+from luoshu.contracts.templates import QueryTemplate, TemplateCall
 
 FOLDER = Path(__file__).parent.parent / "golden"
 
@@ -138,6 +140,36 @@ def envelopes() -> dict[str, list[Envelope]]:
     }
 
 
+TEMPLATE = QueryTemplate.from_payload(
+    {
+        "name": "by-sex",
+        "sql": "SELECT count(*) AS n FROM lung WHERE sex = $sex AND d >= $since AND p < $p",
+        "parameters": {
+            "p": {"type": "decimal", "values": ["0.50", "12"]},
+            "sex": {"type": "integer", "values": [1, 2]},
+            "since": {"type": "date", "range": ["2020-01-01", "2024-12-31"]},
+        },
+    }
+)
+
+
+def later_options() -> JsonObject:
+    """What documents of version 1 have been able to hold since: each absent where it isn't used."""
+    terms = world.terms(
+        jitter=6,
+        dominance_ppm=800_000,
+        scope=ReleaseScope.PRODUCT,
+        debits=8,
+        templates=(TEMPLATE,),
+    )
+    call = TemplateCall.of("by-sex", {"sex": 1, "since": "2020-02-29", "p": "12"})
+    request = world.request(sql=None, template=call).sign(world.REQUEST_KEY)
+    return {
+        "terms": {"digest": digest_of(terms.to_payload()), "document": terms.to_payload()},
+        "request": {"digest": request.digest, "envelope": request.to_json()},
+    }
+
+
 def golden() -> dict[str, JsonObject]:
     """The content of each golden file."""
     dealings = story()
@@ -147,6 +179,7 @@ def golden() -> dict[str, JsonObject]:
         name: {"documents": [{"digest": e.digest, "envelope": e.to_json()} for e in items]}
         for name, items in envelopes().items()
     }
+    files["later-options.v1"] = later_options()
     files["space.v1"] = {"digest": trust.digest, "document": trust.to_payload()}
     files["contract-state.v1"] = {
         "events": [item.to_json() for item in dealings.events],

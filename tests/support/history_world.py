@@ -35,6 +35,7 @@ class RangeSandbox:
 
     Attributes:
         hold: Wait in the transaction until `go` is set.
+        hold_after: Wait after it, with the delta durable.
         fail: Where to fail: ``compute``, or ``shape`` once the delta is durable.
         rules: Of the newest computation.
         inside: How many are in a transaction, and the most that ever were.
@@ -42,6 +43,7 @@ class RangeSandbox:
 
     directory: Path
     hold: bool = False
+    hold_after: bool = False
     fail: str = ""
     rules: ReleaseRules | None = None
     inside: int = 0
@@ -95,6 +97,9 @@ class _RangeComputation:
                 conflicts = await self._decide(units, transaction)
             finally:
                 sandbox.inside -= 1
+        if sandbox.hold_after:
+            sandbox.reached.set()
+            await sandbox.go.wait()
         if sandbox.fail == "shape":
             raise SandboxFailureError("as told")
         rows = () if conflicts else ((len(units),),)

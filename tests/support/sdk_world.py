@@ -29,7 +29,7 @@ from luoshu.api.node.membership.v1 import membership_pb2, membership_pb2_grpc
 from luoshu.connector.errors import NodeError
 from luoshu.connector.membership import pki
 from luoshu.contracts import ids
-from luoshu.contracts.canonical import JsonObject, digest, parse_object
+from luoshu.contracts.canonical import JsonObject, canonicalize, digest, parse_object
 from luoshu.contracts.contract import (
     AgreeBody,
     ConfirmBody,
@@ -263,7 +263,9 @@ class SpaceSimulator(
         self.contracts: dict[str, SimulatedContract] = {}
         self.requests: dict[str, Envelope] = {}
         self.submitted: list[str] = []
+        self.explanation: JsonObject = {"mode": "aggregate", "uses_left": None}
         self.cancelled: list[str] = []
+        self.debits: int | None = None
         self.published: list[tuple[str, JsonObject]] = []
         self.result = encode({"sex": ["f", "m"], "n": [90, 138]})
         self.hold = threading.Event()
@@ -494,6 +496,7 @@ class SpaceSimulator(
             ],
             provider_credential=self.tampering.holder_credential(self.holder.envelope.to_bytes()),
             consumer_credential=self.analyst.envelope.to_bytes(),
+            debits=self.debits,
         )
 
     def WatchContract(self, request, context):
@@ -511,6 +514,12 @@ class SpaceSimulator(
                 yield contract_pb2.WatchContractResponse(contract=contract.to_message())
 
     # Computations
+
+    def Explain(self, request, context):
+        self._refuse("Explain", context)
+        asked = parse_object(request.request)
+        assert asked["contract_id"] in self.contracts
+        return compute_pb2.ExplainResponse(explanation=canonicalize(self.explanation))
 
     def Submit(self, request, context):
         self._refuse("Submit", context)

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from unittest.mock import patch
 
 from luoshu.sandbox import dry_run as dry_run_module
 from luoshu.sandbox import engine
@@ -66,14 +65,12 @@ class UnwalledIsolation:
 
 @contextmanager
 def unwalled_dry_runs() -> Iterator[None]:
-    """Within, `dry_run` computes without the wall."""
-    start = Sandbox.start
-
-    def without_wall(config: IsolationConfig | None = None) -> Sandbox:
-        return Sandbox(UnwalledIsolation(start(config).isolation))
-
-    with patch.object(dry_run_module.Sandbox, "start", without_wall):
+    """Within, in this thread, `dry_run` computes without the wall."""
+    _current.is_unwalled = True
+    try:
         yield
+    finally:
+        _current.is_unwalled = False
 
 
 class _EndedError(Exception):
@@ -103,6 +100,7 @@ class _Thread:
         self._channel = _Channel(self._put)
         self._spec = spec
         self._status = "signal SIGKILL"
+        self._lent: list[engine.Connection] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -111,7 +109,7 @@ class _Thread:
 
     def _run(self) -> None:
         try:
-            _WORK[self._spec.entry](self._channel, self._spec)
+            _WORK[self._spec.entry](self._channel, self._spec, self._lent)
         except _EndedError:
             return
         except Exception as error:  # noqa: BLE001 - as a worker's process ends
@@ -129,6 +127,8 @@ class _Thread:
 
     def kill(self) -> None:
         self._channel.inbox.put(None)
+        for connection in self._lent:
+            connection.interrupt()
 
     async def stop(self) -> WorkerEnd:
         self.kill()
@@ -148,15 +148,19 @@ class _Engines:
         self._lock = threading.Lock()
 
     @contextmanager
-    def lend(self, spec: WorkerSpec) -> Iterator[None]:
-        """Within, the set-up of a worker in this thread yields an engine as the worker has it."""
+    def lend(self, spec: WorkerSpec, lent: list[engine.Connection]) -> Iterator[None]:
+        """Within, the set-up of a worker in this thread yields an engine as the worker has it.
+
+        Args:
+            spec: Of the worker.
+            lent: Gets the engine, for who may have to interrupt it.
+        """
         paths = {
             mount.target: str(mount.source)
             for mount in spec.mounts
             if mount.target.startswith(_PRODUCT)
         }
         key = tuple(f"{target} {source}" for target, source in sorted(paths.items()))
-        lent: list[engine.Connection] = []
 
         def set_up(message: Message) -> tuple[engine.Connection, int]:
             with self._lock:
@@ -201,17 +205,17 @@ def _attach(connection: engine.Connection, catalog: str, path: str) -> None:
     _ATTACH(connection, catalog, getattr(_current, "paths", {}).get(path, path))
 
 
-def _stage1(channel: _Channel, spec: WorkerSpec) -> None:
-    with _ENGINES.lend(spec):
+def _stage1(channel: _Channel, spec: WorkerSpec, lent: list[engine.Connection]) -> None:
+    with _ENGINES.lend(spec, lent):
         stage1.work(channel, _mount(spec, "/cells"))  # type: ignore[arg-type]
 
 
-def _stage2(channel: _Channel, spec: WorkerSpec) -> None:
-    with _ENGINES.lend(spec):
+def _stage2(channel: _Channel, spec: WorkerSpec, lent: list[engine.Connection]) -> None:
+    with _ENGINES.lend(spec, lent):
         stage2.work(channel)  # type: ignore[arg-type]
 
 
-def _release(channel: _Channel, spec: WorkerSpec) -> None:
+def _release(channel: _Channel, spec: WorkerSpec, _lent: list[engine.Connection]) -> None:
     channel.send({"type": "ready"})
     job = release.Release(
         channel.receive(),
@@ -222,11 +226,23 @@ def _release(channel: _Channel, spec: WorkerSpec) -> None:
     channel.send(job.answer())
 
 
-_WORK: dict[str, Callable[[_Channel, WorkerSpec], None]] = {
+_WORK: dict[str, Callable[[_Channel, WorkerSpec, list[engine.Connection]], None]] = {
     "stage1": _stage1,
     "release": _release,
     "stage2": _stage2,
 }
-# Only threads of ours have a set-up and paths of their own; nothing else here is a worker.
+# What is put in here serves only threads that asked for it.
 stage1.set_up = stage2.set_up = _set_up
 engine.attach = _attach
+
+
+class _DryRunSandbox(Sandbox):
+    @classmethod
+    def start(cls, config: IsolationConfig | None = None) -> Sandbox:  # type: ignore[override]
+        sandbox = Sandbox.start(config)
+        if not getattr(_current, "is_unwalled", False):
+            return sandbox
+        return Sandbox(UnwalledIsolation(sandbox.isolation))
+
+
+dry_run_module.Sandbox = _DryRunSandbox  # type: ignore[misc]

@@ -12,7 +12,7 @@ from luoshu.contracts.canonical import canonicalize
 from luoshu.contracts.dp_terms import DpTerms, PrivacyBound
 from luoshu.contracts.errors import DocumentError
 from luoshu.contracts.release_terms import ReleaseMode, ReleaseTerms
-from luoshu.sandbox.dp_agreement import DpLimits, plan_computation
+from luoshu.sandbox.dp_agreement import DpLimits, plan_computation, strictest
 from luoshu.sandbox.errors import GuardRefusalError, ProductFileError
 from luoshu.sandbox.product_file import DifferentialPrivacyRelease, parse_product
 from luoshu.sandbox.release_floor import ReleaseFloor
@@ -24,6 +24,8 @@ from luoshu.sandbox.schema import (
     VARCHAR,
     CellSchema,
     ColumnSchema,
+    Component,
+    ComponentKind,
     TableSchema,
     Use,
     ValueType,
@@ -232,6 +234,69 @@ def test_keys_without_known_values_cost_delta(key: str) -> None:
     assert {one.threshold > 20 for one in plan.noise} == {True}
 
 
+def test_the_two_values_of_a_boolean_are_known_without_being_declared() -> None:
+    table = replace(VISITS, columns=(column("smokes", BOOLEAN),))
+    plan = plan_computation(LIMITS, [cells("smokes")], [table])
+    assert plan.rules.domains == (((False, True),),)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "monomial", "expected"),
+    [
+        ({"x": (-3, 5)}, ("x", "x"), (0, 25)),
+        ({"x": (2, 5)}, ("x", "x"), (4, 25)),
+        ({"x": (-7, -2)}, ("x", "x"), (4, 49)),
+        ({"x": (-3, 5)}, ("x", "x", "x"), (-27, 125)),
+        ({"x": (-3, 5), "y": (-1, 10)}, ("x", "y"), (-30, 50)),
+        ({"x": (-3, 5), "y": (-1, 10)}, ("x", "x", "y"), (-25, 250)),
+        ({"x": (-3, 5), "y": None}, ("x", "y"), None),
+        ({"x": (-3, 5)}, ("x", "z"), None),
+    ],
+)
+def test_products_of_columns_are_bounded_by_the_columns_bounds(
+    bounds: dict, monomial: tuple[str, ...], expected: tuple[int, int] | None
+) -> None:
+    columns = tuple(
+        ColumnSchema(name, ValueType("DECIMAL", 8, 1), frozenset({Use.AGGREGATE}), bound)
+        for name, bound in bounds.items()
+    )
+    table = replace(VISITS, columns=columns)
+    one = Component(ComponentKind.SUM, monomial, len(monomial), None, True)
+    schema = CellSchema(("hospital.visits",), (), (one,), None, ())
+    if expected is None:
+        with pytest.raises(GuardRefusalError, match="bounds"):
+            plan_computation(LIMITS, [schema], [table])
+    else:
+        plan = plan_computation(LIMITS, [schema], [table])
+        assert plan.cells[0].schema.components[0].bounds == expected
+
+
+def test_columns_of_one_name_share_the_wider_bounds() -> None:
+    tables = [
+        replace(VISITS, table=name, columns=(ColumnSchema("x", BIGINT, frozenset(), (low, high)),))
+        for name, low, high in (("a", 0, 3), ("b", -4, 2))
+    ]
+    one = Component(ComponentKind.SUM, ("x",))
+    schema = CellSchema(("hospital.a",), (), (one,), None, ())
+    plan = plan_computation(LIMITS, [schema], tables)
+    assert plan.cells[0].schema.components[0].bounds == (-4, 3)
+
+
+def test_rows_of_public_tables_cost_nothing() -> None:
+    public = CellSchema((), (VARCHAR,), (), None, ())
+    plan = plan_computation(LIMITS, [public, cells("sex")], [VISITS, WARDS])
+    assert len(plan.noise) == 3
+    assert plan.cells[0].components == ()
+    alone = plan_computation(LIMITS, [public], [VISITS, WARDS])
+    assert alone.protected == frozenset()
+
+
+def test_the_strictest_limits_hold() -> None:
+    found = strictest(DpLimits(agreed("1", "1e-6"), 3, 1), [DpLimits(agreed("2"), 1, 5)])
+    assert found == DpLimits(agreed("1"), 1, 1)
+    assert strictest(None, []) is None
+
+
 def test_public_values_are_known() -> None:
     plan = plan_computation(
         LIMITS, [cells("ward")], [VISITS, WARDS], {"hospital.wards.ward": ("a", None, "b")}
@@ -251,6 +316,6 @@ def test_expected_noise_is_in_the_values_own_units() -> None:
 
 
 def test_refusals_say_what_to_declare() -> None:
-    unbounded = replace(cells(), components=(replace(AGE, bounds=None),))
+    unbounded = replace(cells(), components=(replace(AGE, bounds=None),))  # `age` isn't a column
     with pytest.raises(GuardRefusalError, match="bounds"):
         plan_computation(LIMITS, [unbounded], [VISITS])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from dp_world import AGE, AMOUNT, ROWS, UNITS, agreed, rules, schema
@@ -163,7 +165,7 @@ def test_delta_isnt_spent_that_wasnt_debited() -> None:
         (schema(Component(ComponentKind.SUM, ("x",), 0, None, False, 0)), "bounds"),
         (CellSchema(("p.t",), (), (ROWS,), 0, ()), "COUNT"),
         (schema(SET), "nothing"),
-        (schema(ROWS, keys=1), "domain"),
+        (schema(ROWS, keys=1), "each key needs"),
     ],
 )
 def test_what_has_no_proof_is_refused(query: CellSchema, reason: str) -> None:
@@ -200,3 +202,13 @@ def test_rules_survive_their_json_form_and_no_other_is_read() -> None:
     ):
         with pytest.raises(SchemaError):
             DpRules.from_json({**text, **wrong})
+
+
+def test_the_documented_noise_is_what_there_is() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "differential-privacy.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([0-9.]+) \| ([0-9.]+) \| ([0-9.]+) \|$", text, re.MULTILINE)
+    assert len(rows) == 4
+    for epsilon, *deviations in rows:
+        for delta, deviation in zip(("0", "1e-6"), deviations, strict=True):
+            (count,) = components_of(schema(ROWS), under=rules(agreed(epsilon, delta)))
+            assert f"{count.deviation:.2f}" == deviation

@@ -13,11 +13,12 @@ from dp_world import AGE, AMOUNT, ROWS, UNITS, agreed, people, result, rules, sc
 
 from luoshu.sandbox.contributions import Contributed, Contributions, ContributionsError
 from luoshu.sandbox.release import dp_noise
-from luoshu.sandbox.release.dp import CellQueryResult, release
+from luoshu.sandbox.release.dp import release
 from luoshu.sandbox.release.dp_bounding import clamp, exact_sums, keep_cells
 from luoshu.sandbox.release.dp_budget import PrivacyCost
 from luoshu.sandbox.release.dp_noise import PrivacyCostError, add_noise, mechanism_for
 from luoshu.sandbox.release.dp_plan import DpRules, NoisyComponent, plan_release
+from luoshu.sandbox.release.results import CellQueryResult
 from luoshu.sandbox.schema import (
     BOOLEAN,
     VARCHAR,

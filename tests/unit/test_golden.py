@@ -23,6 +23,7 @@ from luoshu.contracts.membership import (
 )
 from luoshu.contracts.product import CatalogEntry, Tombstone
 from luoshu.contracts.request import ComputationRequest
+from luoshu.contracts.terms import Terms
 
 READERS: dict[str, Callable[[JsonObject], object]] = {
     documents.MEMBERSHIP_CREDENTIAL.name: MembershipCredential.from_payload,
@@ -152,6 +153,18 @@ def test_the_trust_anchor_reads_back() -> None:
     assert trust.digest == content["digest"]
     assert SpaceTrust.from_bytes(trust.to_bytes()) == trust
     _each_field(content["document"], content["document"], SpaceTrust.from_payload)
+
+
+def test_later_options_of_documents_read_back() -> None:
+    content = load("later-options.v1")
+    terms = Terms.from_payload(content["terms"]["document"])
+    assert digest_of(terms.to_payload()) == content["terms"]["digest"]
+    envelope = Envelope.from_json(content["request"]["envelope"])
+    request = ComputationRequest.from_payload(
+        verify(envelope, documents.COMPUTATION_REQUEST.payload_type, [REQUEST_KEY.public])
+    )
+    assert canonicalize(request.to_payload()) == envelope.payload
+    assert envelope.digest == content["request"]["digest"]
 
 
 def test_a_golden_contract_folds_to_its_golden_state() -> None:

@@ -16,7 +16,8 @@ from luoshu.sandbox.isolation.runtime import Runtime
 WORKERS = Path(__file__).parents[2] / "sandbox" / "luoshu" / "sandbox" / "worker"
 ENGINE = "_duckdb"
 ARRAYS = "numpy"
-COMPUTING = {"stage1", "release"}
+NOISE = {"opendp", "deprecated", "wrapt"}
+COMPUTING = {"stage1", "release", "release_dp"}
 
 PROBE = """
 import importlib, json, sys
@@ -25,6 +26,26 @@ importlib.import_module(sys.argv[1])
 if sys.argv[1].endswith("stage1"):
     importlib.import_module("luoshu.sandbox.export")  # loaded while the query is verified
 print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+LATER = """
+import importlib, pathlib, sys, tempfile
+importlib.import_module("luoshu.sandbox.worker.release")
+before = set(sys.modules)
+sys.path.append(sys.argv[1])
+from release_world import ROWS, AggregateRules, Holder, result, total
+holder = Holder(pathlib.Path(tempfile.mkdtemp()), AggregateRules(3))
+for first in range(3):
+    for groups in (2, 12):
+        cells = {
+            (str(n),): {unit: (1, 2**70 * unit) for unit in range(first, n * 20 + 60)}
+            for n in range(groups)
+        }
+        components = [ROWS, total("a", wide=True)]
+        holder.release(result(cells, components), result({(): cells["1",]}, components))
+new = set(sys.modules) - before - {"release_world"}
+print(sorted(name for name in new if name.split(".")[0] not in sys.stdlib_module_names))
 """
 
 
@@ -44,14 +65,40 @@ def foreign(modules: set[str]) -> set[str]:
 def test_worker_loads_the_sandbox_and_its_engine_only(worker: str) -> None:
     modules = loaded_by(f"luoshu.sandbox.worker.{worker}")
     assert "luoshu.sandbox.worker.stage" in modules
-    assert not foreign(modules)
+    assert {name.split(".")[0] for name in foreign(modules)} == (
+        NOISE if worker == "release_dp" else set()
+    )
     portions = {".".join(name.split(".")[:2]) for name in modules if name.startswith("luoshu.")}
     assert portions == {"luoshu.sandbox"}
     assert (ARRAYS in modules) == (worker in COMPUTING)
 
 
-def test_release_worker_has_no_engine() -> None:
-    assert ENGINE not in loaded_by("luoshu.sandbox.worker.release")
+def test_releasing_loads_no_more_of_numpy_than_the_worker_sees() -> None:
+    support = str(Path(__file__).parents[1] / "support")
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", LATER, support], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("worker", ["release", "release_dp"])
+def test_release_workers_have_no_engine(worker: str) -> None:
+    assert ENGINE not in loaded_by(f"luoshu.sandbox.worker.{worker}")
+
+
+def test_the_connector_plans_and_accounts_without_the_library_of_noise() -> None:
+    for module in ("luoshu.sandbox.run", "luoshu.connector.compute.budget"):
+        assert not NOISE & loaded_by(module)
+
+
+def test_the_library_of_noise_is_seen_by_one_worker_and_in_parts() -> None:
+    runtime = Runtime.find()
+    for entry in ("stage1", "release", "release_dp", "stage2", "prepare"):
+        targets = {mount.target for mount in runtime.mounts_of(entry)}
+        assert ("/app/opendp/lib" in targets) == (entry == "release_dp")
+        assert not {f"/app/opendp/{part}" for part in ("extras", "context.py", "prelude.py")} & (
+            targets
+        )
 
 
 def test_launcher_never_loads_grpc_nor_an_engine() -> None:
@@ -62,7 +109,7 @@ def test_launcher_never_loads_grpc_nor_an_engine() -> None:
 
 def test_numpy_is_seen_by_the_workers_that_compute_and_in_parts() -> None:
     runtime = Runtime.find()
-    for entry in ("stage1", "release", "stage2", "prepare"):
+    for entry in ("stage1", "release", "release_dp", "stage2", "prepare"):
         targets = {mount.target for mount in runtime.mounts_of(entry)}
         assert any(target.startswith("/app/numpy/") for target in targets) == (entry in COMPUTING)
         assert not {f"/app/numpy/{part}" for part in ("random", "f2py", "tests", "fft")} & targets

@@ -15,6 +15,7 @@ from luoshu.cli.inputs import assignments
 from luoshu.cli.output import JsonOption, note, print_json, print_table, progress
 
 if TYPE_CHECKING:
+    from luoshu.sdk.explanation import Explanation
     from luoshu.sdk.result import Result
 
 
@@ -47,6 +48,10 @@ def query(
         Path | None,
         typer.Option(help="Save the receipt; `luoshu evidence verify` checks it offline."),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Don't compute: say what it would cost, and how noisy."),
+    ] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the result.")] = 300,
     as_json: JsonOption = False,
     profile: ProfileOption = None,
@@ -56,6 +61,16 @@ def query(
         raise UsageError("Choose one of --json and --csv.")
     text = None if template else _statement(sql, sql_file)
     parameters = _parameters(template, values, sql or sql_file)
+    if explain:
+        with open_space(profile) as space:
+            told = space.contract(contract).explain(
+                text, template=template, parameters=parameters, purpose=purpose
+            )
+        if as_json:
+            print_json(told.document)
+        else:
+            _print_explanation(told)
+        return
     with open_space(profile) as space, progress("query") as show:
         result = space.contract(contract).query(
             text,
@@ -106,6 +121,33 @@ def _parameters(
         if len(several) > 1:
             raise UsageError(f"--set {name} is given twice.")
     return {name: several[0] for name, several in given.items()}
+
+
+def _print_explanation(told: Explanation) -> None:
+    uses = "not limited" if told.uses_left is None else f"{told.uses_left} left"
+    if told.cost is None:
+        note(f"Released by {told.mode}, without noise and privacy budget. Uses: {uses}.")
+        return
+    note(f"It costs {told.cost}; {told.affords} like it can be paid for. Uses: {uses}.")
+    pots = [("budget", pot) for pot in told.budgets]
+    if told.quota is not None:
+        pots.append(("quota", told.quota))
+    for name, pot in pots:
+        note(
+            f"The {name} of epsilon {pot.epsilon:f}, delta {pot.delta:f} has {pot.remaining} left."
+        )
+    print_table(
+        ("result", "standard deviation of its noise", "groups need about"),
+        [
+            (
+                one.what,
+                f"{one.deviation:.4g}",
+                f"{one.threshold:.0f}" if one.threshold else "nothing: all come out",
+            )
+            for one in told.noise
+        ],
+        "Nothing noisy is released.",
+    )
 
 
 def _print_json(result: Result) -> None:

@@ -58,10 +58,15 @@ def run(
             "--as", help="Print what the holder sees, or exactly what an analyst would get."
         ),
     ] = Viewer.HOLDER,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what was withheld and why, for the holder.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a query as a contract would: guard, isolation, release. Exit code 3 if denied."""
     statements = _statements(sql, sql_file)
+    if explain and viewer is Viewer.ANALYST:
+        raise UsageError("--explain is for the holder's eyes; leave it out with --as analyst.")
     if as_verdicts and viewer is Viewer.ANALYST:
         raise UsageError("--verdicts is for the holder; leave out `--as analyst`.")
     # Stopped like this, a program leaves its files behind: here, copies of protected data.
@@ -74,7 +79,11 @@ def run(
     worst = 0
     try:
         answers = dry_run(
-            product, statements.values(), as_analyst=viewer is Viewer.ANALYST, history=history
+            product,
+            statements.values(),
+            as_analyst=viewer is Viewer.ANALYST,
+            explain=explain,
+            history=history,
         )
         if as_verdicts:
             with progress("sandbox"):
@@ -130,8 +139,21 @@ def _print(answer: Mapping[str, object]) -> None:
     for what in ("groups", "values"):
         if count := answer.get(f"withheld_{what}"):
             note(f"{count} {what} withheld; only the holder sees this.")
+    if withheld := [each for each in _list(answer.get("withheld")) if isinstance(each, dict)]:
+        print_table(
+            ["withheld group", "value", "units", "rule"],
+            [
+                [_group(each["keys"]), each["component"] or "all", each["units"], each["rule"]]
+                for each in withheld
+            ],
+            "",
+        )
     for each in _list(answer.get("notes")):
         note(f"note: {each}")
+
+
+def _group(keys: object) -> str:
+    return ", ".join("NULL" if key is None else str(key) for key in _list(keys)) or "(no groups)"
 
 
 def _list(value: object) -> list[object]:

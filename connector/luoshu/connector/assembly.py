@@ -19,6 +19,7 @@ from luoshu.connector.catalog.reader import CatalogReader
 from luoshu.connector.catalog.service import CatalogService
 from luoshu.connector.compute.budget import BudgetProjection
 from luoshu.connector.compute.entries import Pseudonyms
+from luoshu.connector.compute.explaining import Explainer
 from luoshu.connector.compute.gatekeeping import Gatekeeper
 from luoshu.connector.compute.history import ReleaseHistory
 from luoshu.connector.compute.projection import ComputeProjection, find_debits
@@ -190,15 +191,16 @@ async def assemble(context: NodeContext, stack: AsyncExitStack) -> Parts:
     )
     background: list[Background] = [membership.run]
     if context.sandbox is not None:
+        gatekeeper = Gatekeeper(
+            own=files.credential,
+            members=directory,
+            contracts=ContractBook(provider, signed),
+            policy=await asyncio.to_thread(load_default_engine),
+        )
         compute = ComputeService(
             node_id=me,
             ledger=ledger,
-            gatekeeper=Gatekeeper(
-                own=files.credential,
-                members=directory,
-                contracts=ContractBook(provider, signed),
-                policy=await asyncio.to_thread(load_default_engine),
-            ),
+            gatekeeper=gatekeeper,
             products=shelf,
             sandbox=context.sandbox,
             results=ResultStore(context.directory / RESULTS),
@@ -209,7 +211,10 @@ async def assemble(context: NodeContext, stack: AsyncExitStack) -> Parts:
         )
         await compute.recover()
         stack.push_async_callback(compute.close)
-        peer_services += [peer_contract(provider), peer_compute(compute)]
+        explainer = Explainer(
+            ledger=ledger, gatekeeper=gatekeeper, products=shelf, sandbox=context.sandbox
+        )
+        peer_services += [peer_contract(provider), peer_compute(compute, explainer)]
         background.append(partial(_sweep, provider))
     if context.has_role(Role.ANALYST):
         background.append(ContractFollower(consumer).run)

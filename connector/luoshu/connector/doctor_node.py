@@ -1,4 +1,4 @@
-"""The doctor's checks of a node's directory: configuration, keys, credentials, ports, disk, log.
+"""The doctor's checks of a node's directory: from its configuration to its release history.
 
 They change nothing and open the database for reading only, so they may run beside the node.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from luoshu.connector.config import FILE_NAME, NodeSettings, load_settings
+from luoshu.connector.doctor_history import check_history
 from luoshu.connector.errors import NodeError
 from luoshu.connector.findings import Check, Finding, Level
 
@@ -37,6 +38,7 @@ def node_checks(directory: Path, now: datetime) -> dict[str, Check]:
         "disk": lambda: _disk(directory),
         "database": lambda: _database(directory),
         "log": lambda: _log(directory, now),
+        "history": lambda: _history(directory),
     }
 
 
@@ -235,15 +237,24 @@ def _database(directory: Path) -> Iterator[Finding]:
 
 
 def _revisions(path: Path) -> set[str]:
-    # A reader of a database in WAL mode leaves files beside it, unless it may take the file as
-    # unchanging: true of one that nobody has open.
-    in_use = path.with_name(f"{path.name}-wal").exists()
-    address = f"{path.absolute().as_uri()}?mode=ro{'' if in_use else '&immutable=1'}"
-    with closing(sqlite3.connect(address, uri=True)) as database:
+    with closing(sqlite3.connect(_address(path), uri=True)) as database:
         tables = database.execute("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")
         if tables.fetchone() is None:
             return set()
         return {row[0] for row in database.execute("SELECT version_num FROM alembic_version")}
+
+
+def _history(directory: Path) -> Iterator[Finding]:
+    path = directory / _DATABASE
+    return check_history(directory, _address(path) if path.exists() else None)
+
+
+def _address(path: Path) -> str:
+    """URI of a database to be read."""
+    # A reader of a database in WAL mode leaves files beside it, unless it may take the file as
+    # unchanging: true of one that nobody has open.
+    in_use = path.with_name(f"{path.name}-wal").exists()
+    return f"{path.absolute().as_uri()}?mode=ro{'' if in_use else '&immutable=1'}"
 
 
 def _known_revisions() -> tuple[set[str], set[str]]:

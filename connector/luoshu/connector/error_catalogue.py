@@ -405,10 +405,10 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
         "UNAVAILABLE",
         "The holder's record of earlier releases doesn't verify, so nothing more is computed over "
         "this data.",
-        "The holder's administrator checks the node's log for the file that is missing or altered "
-        "and puts it back from a backup; see docs/usage-log.md.",
+        "The holder's administrator runs `luoshu doctor` on the node, which names the file, and "
+        "puts it back from a backup; see docs/usage-log.md.",
         "持有方的既往发布记录验证失败，因此不再对该数据执行计算。",
-        "请持有方管理员在节点日志中查明缺失或被改动的文件，并从备份中恢复；见 docs/usage-log.md。",
+        "请持有方管理员对节点运行 `luoshu doctor` 查明文件，并从备份中恢复；见 docs/usage-log.md。",
     ),
     (
         "SANDBOX_UNAVAILABLE",

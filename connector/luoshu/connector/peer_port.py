@@ -169,6 +169,10 @@ class Peers(Protocol):
         """Cancels a computation."""
         ...
 
+    async def explain_computation(self, peer: str, request: bytes) -> bytes:
+        """JSON of what a request would cost; the request isn't signed."""
+        ...
+
     async def checkpoint(self, peer: str) -> str:
         """The newest signed checkpoint of the peer's log."""
         ...

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         UnavailableError,
         VerificationError,
     )
+    from luoshu.sdk.explanation import Explanation
     from luoshu.sdk.product import Product
     from luoshu.sdk.profile import Profile, load_profile
     from luoshu.sdk.receipts import VerifiedReceipt, load_trust, verify_receipt_file
@@ -53,6 +54,7 @@ __all__ = [
     "DeadlineError",
     "DeniedError",
     "ExhaustedError",
+    "Explanation",
     "FailedError",
     "GuardRefusedError",
     "InvalidRequestError",
@@ -80,6 +82,7 @@ _MODULES = {
     "Computation": "computation",
     "Contract": "contract",
     "DataSpace": "space",
+    "Explanation": "explanation",
     "Phase": "computation",
     "Product": "product",
     "Profile": "profile",

@@ -37,6 +37,7 @@ from luoshu.contracts.terms import Terms
 from luoshu.contracts.times import to_milliseconds
 from luoshu.sdk.computation import Computation, Parties, PhaseCallback
 from luoshu.sdk.errors import DeadlineError, InvalidRequestError, VerificationError
+from luoshu.sdk.explanation import Explanation, read_explanation
 from luoshu.sdk.result import Result
 from luoshu.sdk.rpc.client import NodeClient
 from luoshu.sdk.rpc.messages import ContractAction, ContractAnswer, ContractSummary
@@ -323,24 +324,8 @@ class Contract:
             DeniedError: Refused before it started.
         """
         actor = self._actor
-        request_id = ids.request_id(uuid4())
-        if template is None and (sql is None or parameters is not None):
-            raise InvalidRequestError("Give SQL, or a template with its parameters.")
-        try:
-            call = None
-            if template is not None:
-                call = call_of(self.terms, template, parameters or {})
-            request = ComputationRequest(
-                id=request_id,
-                contract_id=self._id,
-                user_id=actor.user.user_id,
-                purpose=purpose or self._only_purpose(),
-                sql=sql,
-                issued_at=to_milliseconds(actor.clock()),
-                template=call,
-            ).sign(actor.request_key)
-        except ContractsError as error:
-            raise InvalidRequestError(f"This can't be asked: {error}") from error
+        asked = self._request(sql, template, parameters, purpose)
+        request = asked.sign(actor.request_key)
         parties = Parties(
             trust=actor.trust,
             contract_id=self._id,
@@ -349,7 +334,27 @@ class Contract:
             user_credential=actor.user_credential,
         )
         self._client.submit(request.to_bytes())
-        return Computation(self._client, request_id, request, parties)
+        return Computation(self._client, asked.id, request, parties)
+
+    def explain(
+        self,
+        sql: str | None = None,
+        *,
+        template: str | None = None,
+        parameters: Mapping[str, object] | None = None,
+        purpose: str | None = None,
+    ) -> Explanation:
+        """Says what a query would cost, what is left, and how noisy it would be; spends nothing.
+
+        Args: as `submit` takes them.
+
+        Raises:
+            InvalidRequestError: As `submit`.
+            DeniedError: The guard refuses the query.
+        """
+        asked = self._request(sql, template, parameters, purpose)
+        answer = self._client.explain_computation(canonicalize(asked.to_payload()))
+        return read_explanation(answer)
 
     def query(
         self,
@@ -366,6 +371,31 @@ class Contract:
         return computation.result(timeout, on_phase)
 
     # Inside
+
+    def _request(
+        self,
+        sql: str | None,
+        template: str | None,
+        parameters: Mapping[str, object] | None,
+        purpose: str | None,
+    ) -> ComputationRequest:
+        if template is None and (sql is None or parameters is not None):
+            raise InvalidRequestError("Give SQL, or a template with its parameters.")
+        try:
+            call = None
+            if template is not None:
+                call = call_of(self.terms, template, parameters or {})
+            return ComputationRequest(
+                id=ids.request_id(uuid4()),
+                contract_id=self._id,
+                user_id=self._actor.user.user_id,
+                purpose=purpose or self._only_purpose(),
+                sql=sql,
+                issued_at=to_milliseconds(self._actor.clock()),
+                template=call,
+            )
+        except ContractsError as error:
+            raise InvalidRequestError(f"This can't be asked: {error}") from error
 
     def _only_purpose(self) -> str:
         purposes = sorted(self.terms.purposes or ())

@@ -21,7 +21,18 @@ An offer is either the full document (`terms` in ODRL form) or the short form::
       answer: manual                   # or automatic, the default
       visible_to: ["*"]                # or participant ids; everyone by default
 
-`min_units` is required, the rest of the terms is not bounded unless given.
+Of a product that is released with differential privacy::
+
+    - id: noisy
+      mode: dp
+      epsilon: 0.5                     # what one computation costs; these four: what the
+      delta: 1e-6                      # product says unless epsilon is given
+      cells_per_unit: 1
+      rows_per_cell: 3
+      quota_epsilon: 5                 # what all of them may cost; only the budget of the
+      quota_delta: 1e-5                # people in the data limits them otherwise
+
+`min_units` is required except under `dp`, the rest of the terms is not bounded unless given.
 `limits` say how far an automatic answer may go beyond the offer's own terms.
 """
 
@@ -34,6 +45,7 @@ from luoshu.contracts.canonical import JsonObject, JsonValue, canonicalize
 from luoshu.contracts.errors import ContractsError, DocumentError
 from luoshu.contracts.fields import Fields
 from luoshu.contracts.offer import EVERYONE, AnswerMode, Offer
+from luoshu.contracts.release_terms import ReleaseMode
 from luoshu.contracts.templates import MAX_TEMPLATES, QueryTemplate
 from luoshu.contracts.terms import simple_terms
 from luoshu.contracts.times import format_time
@@ -41,7 +53,7 @@ from luoshu.sdk.errors import InvalidRequestError
 from luoshu.sdk.terms import RELEASE_KEYS, with_rules
 
 _TERMS = {"purposes", "uses", "not_before", "not_after", "regions", "min_units", "templates"}
-_TERMS |= set(RELEASE_KEYS)
+_TERMS |= {"mode", *RELEASE_KEYS}
 _OPTIONAL = {"terms", "limits", "answer", "visible_to"} | _TERMS
 _LIMITS = {"max_uses", "purposes", "latest_end", "regions"}
 _DATE_LENGTH = len("2026-12-31")
@@ -100,6 +112,7 @@ def read_offer(value: JsonValue) -> Offer:
             not_after=_moment(_get(fields, "not_after", None), end=True),
             regions=_names(fields, "regions"),
             min_units=_min_units(fields),
+            mode=_mode(fields),
             templates=_templates(fields),
         )
         rules = {name: fields.raw(name) for name in RELEASE_KEYS if name in fields}
@@ -126,7 +139,13 @@ def _names(fields: Fields, name: str) -> tuple[str, ...]:
     return fields.strings(name, len) if name in fields else ()
 
 
+def _mode(fields: Fields) -> ReleaseMode:
+    return fields.choice("mode", ReleaseMode) if "mode" in fields else ReleaseMode.AGGREGATE
+
+
 def _min_units(fields: Fields) -> int:
+    if "min_units" not in fields and _mode(fields) is ReleaseMode.DP:
+        return 1
     if "min_units" not in fields:
         raise DocumentError("offer lacks min_units, the distinct units that a group needs")
     return fields.integer("min_units", minimum=1)

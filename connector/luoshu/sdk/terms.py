@@ -8,14 +8,20 @@ from dataclasses import dataclass, replace
 
 from luoshu.contracts.constraint import Constraint, LeftOperand, Operator
 from luoshu.contracts.errors import ContractsError, DocumentError
-from luoshu.contracts.release_terms import ReleaseScope, ReleaseTerms, parts_per_million
+from luoshu.contracts.release_terms import (
+    ReleaseMode,
+    ReleaseScope,
+    ReleaseTerms,
+    parts_per_million,
+)
 from luoshu.contracts.terms import Rule, Terms
 from luoshu.contracts.times import format_time, to_milliseconds
+from luoshu.sdk.dp_rules import DP_KEYS, with_dp_rules
 from luoshu.sdk.errors import InvalidRequestError
 
 _BEGINS = frozenset({Operator.GT, Operator.GTEQ})
 _ENDS = frozenset({Operator.LT, Operator.LTEQ})
-RELEASE_KEYS = ("jitter", "dominance", "scope", "debits")
+RELEASE_KEYS = ("jitter", "dominance", "scope", "debits", *DP_KEYS)
 """Rules of the release section, as users write them beside `min_units`."""
 
 
@@ -31,7 +37,8 @@ class Wish:
         regions: Jurisdictions, ISO 3166.
         min_units: Distinct units that a released group needs.
         release: Other rules of the release section by name: jitter, dominance (a share such
-            as 0.85), scope (contract, participant or product), debits.
+            as 0.85), scope (contract, participant or product), debits; under mode dp those of
+            `luoshu.sdk.dp_rules`.
     """
 
     purposes: Sequence[str] | None = None
@@ -106,8 +113,14 @@ def with_rules(release: ReleaseTerms, rules: Mapping[str, object]) -> ReleaseTer
     Raises:
         DocumentError: An unknown rule, or a value that isn't fit for it.
     """
+    dp = {name: value for name, value in rules.items() if name in DP_KEYS}
+    if dp and release.mode is not ReleaseMode.DP:
+        raise DocumentError(f"{next(iter(dp))} is a rule of the mode dp")
+    release = with_dp_rules(release, dp)
     for name, value in rules.items():
         match name:
+            case _ if name in DP_KEYS:
+                continue
             case "jitter":
                 release = replace(release, jitter=_whole(name, value))
             case "debits":

@@ -1,8 +1,8 @@
 """From contract terms and facts to the input that a policy decides on.
 
 The input holds everything the decision depends on, the time and the meters included, and
-nothing else: no SQL, no user's name, no value of the data. It is kept beside the usage log,
-so its size is bounded.
+nothing else: no SQL of the analyst's, no user's name, no value of the data. It is kept beside
+the usage log, so its size is bounded.
 
 Terms go in as they were signed, with one change: a time in a ``dateTime`` constraint becomes
 an integer, milliseconds since 1970-01-01T00:00:00Z, since policies have no built-in to read

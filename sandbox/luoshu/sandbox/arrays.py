@@ -12,4 +12,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
+# `np.unique` and `np.isin` load it when they are first called, and what isn't loaded at the start
+# isn't there in a worker.
+import numpy.ma  # noqa: F401
+
 __all__ = ["np"]

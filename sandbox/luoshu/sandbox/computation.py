@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
-from luoshu.sandbox import answers, wire
+from luoshu.sandbox import answers, dp_agreement, wire
 from luoshu.sandbox.answers import ReleasedAnswer, Stage1Result, Withholding
 from luoshu.sandbox.dp_agreement import DpLimits, PrivacyPlan
 from luoshu.sandbox.errors import SandboxFailureError, SandboxUnavailableError
@@ -38,7 +38,8 @@ from luoshu.sandbox.isolation.port import (
     WorkerSpec,
 )
 from luoshu.sandbox.prepared import PreparedProduct
-from luoshu.sandbox.schema import CellSchema, SchemaError
+from luoshu.sandbox.release_floor import AGGREGATE, DP
+from luoshu.sandbox.schema import CellSchema, SchemaError, TableSchema
 from luoshu.sandbox.scratch import Scratch
 from luoshu.sandbox.templates import BoundParameter
 
@@ -54,7 +55,7 @@ class ReleaseRules:
     """A contract's release section; the defaults ask for nothing beyond the products' floors.
 
     Attributes:
-        mode: `aggregate`.
+        mode: `aggregate` or `dp`.
         min_units: Fewest distinct units behind anything released; the product's
             floor holds as well.
         jitter: Most that the threshold of a cell is raised by; the greater one holds.
@@ -64,6 +65,7 @@ class ReleaseRules:
             the history port acts on it.
         debits: Computations withheld against history, or failed, until the contract is suspended;
             who counts them acts on it.
+        dp: What one computation may cost under mode `dp`; None leaves it to the products.
     """
 
     mode: str = "aggregate"
@@ -154,7 +156,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             exporting = config.limits.for_export()
             for entry, mounts, limits in (
                 ("stage1", self._data(self._scratch), exporting),
-                ("release", self._records(self._scratch), exporting),
+                (self._releasing, self._records(self._scratch), exporting),
                 ("stage2", (), config.limits),
             ):
                 self._workers[entry] = await self.isolation.start(WorkerSpec(entry, mounts, limits))
@@ -168,6 +170,11 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             await self._stop()
             raise
         return self
+
+    @property
+    def _releasing(self) -> str:
+        """The worker that releases: only one of mode `dp` has what adds noise in its root."""
+        return "release_dp" if self.rules.mode == DP else "release"
 
     def _data(self, scratch: Scratch) -> tuple[Mount, ...]:
         files = (product.path.resolve() for product in self.products)
@@ -237,12 +244,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             SandboxUnavailableError: A worker could not be started.
             SandboxFailureError: A worker died.
         """
-        modes = {self.rules.mode, *(product.release.mode for product in self.products)}
-        if unknown := sorted(modes - {"aggregate"}):
-            raise refuse(
-                Refusal.MODE,
-                f"The release mode {shown(unknown[0])} is not there yet; agree on `aggregate`.",
-            )
+        self._check_mode()
         stage1 = self._workers["stage1"]
         try:
             await self._timed("start", self._in_time(stage1.receive()))
@@ -266,8 +268,51 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         except SchemaError as error:
             raise SandboxFailureError(f"stage1 answered wrongly: {error}") from None
         names = tuple(sorted({name for schema in cells for name in schema.tables}))
-        self._plan = VerifiedPlan(cells, names, strictest(self.rules, self._used(names)))
+        used = self._used(names)
+        rules = strictest(self.rules, used)
+        self._plan = VerifiedPlan(cells, names, rules, self._privacy(rules, cells, used, tables))
         return self._plan
+
+    def _check_mode(self) -> None:
+        """Requires one mode, of the rules and of all products that protect anybody.
+
+        Raises:
+            GuardRefusalError: There are several, or one that isn't there.
+        """
+        floors = {product.release.mode for product in self.products if product.domain}
+        if unknown := sorted({self.rules.mode, *floors} - {AGGREGATE, DP}):
+            raise refuse(
+                Refusal.MODE,
+                f"The release mode {shown(unknown[0])} is not there yet; agree on `aggregate`.",
+            )
+        if other := sorted(floors - {self.rules.mode}):
+            raise refuse(
+                Refusal.MODE,
+                f"A product here is released by {shown(other[0])}, not by "
+                f"{shown(self.rules.mode)}: ask under a contract of that mode.",
+            )
+
+    def _privacy(
+        self,
+        rules: ReleaseRules,
+        cells: Sequence[CellSchema],
+        used: Sequence[PreparedProduct],
+        tables: Sequence[TableSchema],
+    ) -> PrivacyPlan | None:
+        """What the computation costs, and how it is released; None of another mode than `dp`.
+
+        Raises:
+            GuardRefusalError: It can't be released with differential privacy.
+        """
+        if rules.mode != DP:
+            return None
+        floors = [product.release.limits for product in used]
+        limits = dp_agreement.strictest(rules.dp, floors)
+        if limits is None:
+            raise refuse(
+                Refusal.MODE, "Neither contract nor product say what a computation may cost."
+            )
+        return dp_agreement.plan_computation(limits, cells, tables)
 
     def _used(self, tables: Sequence[str]) -> list[PreparedProduct]:
         """The products whose protected tables a plan reads.
@@ -299,7 +344,10 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         limit = self.isolation.config.max_rows
         try:
             results = await self._timed("compute", self._cells(self._plan))
-            released = await self._release(self._plan, results)
+            if self._plan.tables:
+                released = await self._release(self._plan, results)
+            else:
+                released = answers.released_as_they_are(results)
             job: _Message = {
                 "type": "shape",
                 "cells": [
@@ -328,7 +376,11 @@ class Computation(AbstractAsyncContextManager["Computation"]):
 
     async def _cells(self, plan: VerifiedPlan) -> list[Stage1Result]:
         stage1, limit = self._workers["stage1"], self.isolation.config.max_rows
-        job: _Message = {"type": "compute", "min_units": plan.rules.min_units, "drop": True}
+        job: _Message = {
+            "type": "compute",
+            "min_units": plan.rules.min_units,
+            "drop": plan.privacy is None,
+        }
         answer = await self._ask(stage1, job)
         results = await asyncio.to_thread(answers.read_cells, answer, plan.cells, limit)
         await stage1.stop()  # from here on nobody can change what it wrote
@@ -336,7 +388,8 @@ class Computation(AbstractAsyncContextManager["Computation"]):
 
     async def _release(self, plan: VerifiedPlan, results: Sequence[Stage1Result]) -> ReleasedAnswer:
         """Has the cells decided on, and what is released joins the history for good."""
-        history = self.history or NoHistory()
+        # Noise is what protects in mode `dp`: there is nothing to compare.
+        history = self.history if self.history and plan.privacy is None else NoHistory()
         async with AsyncExitStack() as stack:
             try:
                 transaction = await self._timed(
@@ -345,7 +398,9 @@ class Computation(AbstractAsyncContextManager["Computation"]):
                 )
                 answer = await self._timed(
                     "release",
-                    self._ready_and_ask("release", self._release_job(plan, results, transaction)),
+                    self._ready_and_ask(
+                        self._releasing, self._release_job(plan, results, transaction)
+                    ),
                 )
                 released = await asyncio.to_thread(
                     answers.read_released, answer, plan.cells, self.isolation.config.max_rows
@@ -365,6 +420,14 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         names = list(transaction.names)
         if not all(is_entry_name(name) for name in names):
             raise HistoryUnavailableError("a file name that is none of the history's")
+        aggregate: _Message = {
+            "mode": plan.rules.mode,
+            "min_units": plan.rules.min_units,
+            "jitter": plan.rules.jitter,
+            "dominance_ppm": plan.rules.dominance_ppm,
+            "max_conflicts": MAX_CONFLICTS,
+        }
+        planned = None if plan.privacy is None else [one.schema for one in plan.privacy.cells]
         return {
             "type": "release",
             "results": [
@@ -374,17 +437,12 @@ class Computation(AbstractAsyncContextManager["Computation"]):
                     "rows": result.rows,
                     "query": result.query,
                 }
-                for schema, result in zip(plan.cells, results, strict=True)
+                for schema, result in zip(planned or plan.cells, results, strict=True)
             ],
-            "rules": {
-                "mode": plan.rules.mode,
-                "min_units": plan.rules.min_units,
-                "jitter": plan.rules.jitter,
-                "dominance_ppm": plan.rules.dominance_ppm,
-                "max_conflicts": MAX_CONFLICTS,
-            },
+            "rules": aggregate if plan.privacy is None else plan.privacy.rules.to_json(),
             "secret": transaction.secret.hex(),
             "history": names,
+            "own": [name for name in names if name in set(transaction.own)],
             "data": _data_version(self.products),
         }
 

@@ -6,8 +6,9 @@ the schemas of its cell queries and of its tables, before any protected row is r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from luoshu.sandbox import wire
 from luoshu.sandbox.guard.refusals import Refusal, refuse
@@ -20,9 +21,16 @@ from luoshu.sandbox.release.dp_plan import (
     has_unknown_keys,
     plan_release,
 )
-from luoshu.sandbox.schema import CellSchema, ComponentKind, TableSchema, ValueType
+from luoshu.sandbox.schema import (
+    CellSchema,
+    ColumnSchema,
+    Component,
+    ComponentKind,
+    TableSchema,
+    ValueType,
+)
 
-__all__ = ["DpLimits", "ExpectedNoise", "PrivacyPlan", "plan_computation"]
+__all__ = ["DpLimits", "ExpectedNoise", "PrivacyPlan", "plan_computation", "strictest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +135,16 @@ def plan_computation(
         for column in table.columns
     }
     known = public or {}
+    schemas = [with_bounds(schema, tables) for schema in schemas]
     domains = tuple(
         tuple(
             known.get(name) or _declared(columns.get(name), kind)
-            for name, kind in zip(schema.key_columns, schema.keys, strict=True)
+            for name, kind in zip(
+                schema.key_columns or ("",) * len(schema.keys), schema.keys, strict=True
+            )
         )
+        if schema.components
+        else ()
         for schema in schemas
     )
     try:
@@ -139,7 +152,7 @@ def plan_computation(
         rules = DpRules(cost, limits.cells_per_unit, limits.rows_per_cell, domains)
         plans = plan_release(schemas, rules)
     except (PlanError, BudgetError) as error:
-        raise refuse(Refusal.MODE, f"Differential privacy: {error}.") from None
+        raise refuse(Refusal.MODE, f"With differential privacy, {error}.") from None
     named = {name for schema in schemas for name in schema.tables}
     catalogs = {
         table.catalog
@@ -149,10 +162,66 @@ def plan_computation(
     return PrivacyPlan(rules, plans, frozenset(catalogs))
 
 
-def _declared(values: tuple[str, ...] | None, kind: ValueType) -> KeyDomain | None:
-    """A declared domain in wire form; None if there is none, or it isn't all of the key's type."""
-    if values is None:
+def strictest(limits: DpLimits | None, floors: Sequence[DpLimits]) -> DpLimits | None:
+    """Of each part the strictest; None if there is nothing at all."""
+    every = [*([] if limits is None else [limits]), *floors]
+    if not every:
         return None
+    return DpLimits(
+        Guarantee(
+            min(one.computation.epsilon for one in every),
+            min(one.computation.delta for one in every),
+        ),
+        min(one.cells_per_unit for one in every),
+        min(one.rows_per_cell for one in every),
+    )
+
+
+def with_bounds(schema: CellSchema, tables: Sequence[TableSchema]) -> CellSchema:
+    """The schema with bounds for products of columns, as far as the columns have them.
+
+    Bounds decide what contributions are clamped to, so that a wrong one can only bias a result:
+    where two tables have columns of one name, the wider bounds are taken.
+    """
+    columns: dict[str, list[ColumnSchema]] = {}
+    for table in tables:
+        for column in table.columns:
+            columns.setdefault(column.name.lower(), []).append(column)
+    return replace(
+        schema,
+        components=tuple(
+            component
+            if component.bounds is not None or not component.monomial
+            else replace(component, bounds=_product_bounds(component, columns))
+            for component in schema.components
+        ),
+    )
+
+
+def _product_bounds(
+    component: Component, columns: Mapping[str, Sequence[ColumnSchema]]
+) -> tuple[int, int] | None:
+    low, high, scale = 1, 1, 0
+    for name, times in Counter(component.monomial).items():
+        found = columns.get(name.rpartition(".")[2].lower(), ())
+        bounds = [column.bounds for column in found if column.bounds is not None]
+        scales = {column.type.scale for column in found}
+        if not found or len(bounds) < len(found) or len(scales) > 1:
+            return None
+        least, greatest = min(b[0] for b in bounds), max(b[1] for b in bounds)
+        powers = {least**times, greatest**times, *([0] if least < 0 < greatest else [])}
+        corners = {edge * power for edge in (low, high) for power in (min(powers), max(powers))}
+        low, high, scale = min(corners), max(corners), scale + times * scales.pop()
+    return (low, high) if scale == component.scale else None
+
+
+def _declared(values: tuple[str, ...] | None, kind: ValueType) -> KeyDomain | None:
+    """A declared domain in wire form; None if there is none, or it isn't all of the key's type.
+
+    The two values of a BOOLEAN are known without being declared.
+    """
+    if values is None:
+        return (False, True) if kind.name == "BOOLEAN" else None
     if kind.name == "BOOLEAN":
         domain: KeyDomain = tuple(value == "true" for value in values)
     elif kind.name == "TIMESTAMP":

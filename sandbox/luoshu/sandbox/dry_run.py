@@ -7,6 +7,7 @@ the product's own floor.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
@@ -22,10 +23,20 @@ from luoshu.sandbox.errors import (
     SandboxError,
     SandboxFailureError,
 )
+from luoshu.sandbox.history_port import (
+    SECRET_BYTES,
+    DirectoryHistory,
+    HistoryPort,
+    HistoryUnavailableError,
+    NoHistory,
+    Scope,
+)
 from luoshu.sandbox.isolation.port import IsolationConfig
 from luoshu.sandbox.prepare import prepare_product
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.product_file import load_product_file
+from luoshu.sandbox.registry import UnitDomain, domain_directory
+from luoshu.sandbox.release_floor import AGGREGATE
 from luoshu.sandbox.run import Outcome, ReleaseRules, Sandbox
 from luoshu.sandbox.wire import Value
 
@@ -35,14 +46,16 @@ FAILED = "failed"
 EXIT_CODES = {RELEASED: 0, DENIED: 3, FAILED: 4}
 """Exit code of `luoshu sandbox run` by status; a usage error is 2."""
 USAGE_EXIT_CODE = 2
+_UNITS = "units"
+_RELEASED = "released"
 
 Answer: TypeAlias = "dict[str, object]"
 
 
 class HistoryError(SandboxError):
-    """`--history` was given, but there is no release history yet."""
+    """The directory given as `--history` can't be used."""
 
-    code = "HISTORY_NOT_THERE"
+    code = "HISTORY_UNUSABLE"
 
 
 def dry_run(
@@ -50,6 +63,7 @@ def dry_run(
     sqls: Iterable[str],
     *,
     as_analyst: bool = False,
+    explain: bool = False,
     history: Path | None = None,
     config: IsolationConfig | None = None,
 ) -> Iterator[Answer]:
@@ -60,25 +74,25 @@ def dry_run(
         sqls: Statements.
         as_analyst: Answer exactly as an analyst would be answered: without counts of what was
             withheld, causes and timings.
-        history: Refused: the differencing guard that would use it is not there yet.
+        explain: Say what was withheld, and by which rule; not with `as_analyst`.
+        history: Directory that keeps what is released, and the ids of units, between runs: each
+            result is compared with it. Without, each statement is decided on alone.
         config: Of the isolation.
 
     Yields:
         For each statement `{"status", "code", "message", "columns", "rows"}`. Unless `as_analyst`
-        there is `"withheld_groups"` too, and `"withheld_values"`, `"timings_ms"` and `"notes"`
-        where released, `"cause"` where failed. `columns` are `{"name", "type"}`, `rows` lists of
-        JSON values (see `json_value`).
+        there is `"withheld_groups"` too, and `"withheld_values"`, `"conflicts"`, `"timings_ms"`
+        and `"notes"` where released, `"cause"` where failed; with `explain` also `"withheld"`, a
+        list of `{"cells", "keys", "component", "units", "rule"}`. Under mode `dp` there is also
+        `"privacy"`, what it costs and how noisy it is. `columns` are `{"name", "type"}`, `rows`
+        lists of JSON values (see `json_value`).
 
     Raises:
-        HistoryError: `history` was given.
+        HistoryError: `history` can't be used.
         ProductFileError: A product file that can't be used.
         PreparationError: Data that can't be prepared.
         SandboxUnavailableError: This machine can't isolate a worker.
     """
-    if history is not None:
-        raise HistoryError(
-            "--history is not there yet: results of earlier runs are not compared. Leave it out."
-        )
     loaded = [(load_product_file(path), Path(path).resolve().parent) for path in products]
     names = [product.table_name for product, _ in loaded]
     if len(set(names)) != len(names):
@@ -86,26 +100,62 @@ def dry_run(
     sandbox = Sandbox.start(config)
     try:
         with tempfile.TemporaryDirectory(prefix="luoshu-dry-run-") as directory:
-            units = (history or Path(directory)) / "units"
+            units = Path(directory) / _UNITS if history is None else history / _UNITS
             prepared = [
                 prepare_product(
                     product, base, Path(directory, product.id), sandbox.isolation, units
                 )
                 for product, base in loaded
             ]
+            port = _history(prepared, history, units)
             with asyncio.Runner() as runner:
                 for sql in sqls:
-                    yield runner.run(_run_one(sandbox, prepared, sql, as_analyst=as_analyst))
+                    answer = _run_one(
+                        sandbox, prepared, sql, port, as_analyst=as_analyst, explain=explain
+                    )
+                    yield runner.run(answer)
     finally:
         sandbox.close()
 
 
+def _history(
+    products: Sequence[PreparedProduct], directory: Path | None, units: Path
+) -> HistoryPort:
+    if directory is None:
+        # Without a history there is nothing to keep apart; so that a query has one answer, the
+        # jitter of a cell is always the same.
+        return NoHistory(hashlib.sha256(b"luoshu dry run").digest())
+    domains = {
+        product.table_name: UnitDomain.load(units, product.domain)
+        for product in products
+        if product.domain
+    }
+
+    def scope_of(tables: Sequence[str]) -> Scope:
+        for table in tables:
+            domain = domains[table.partition(".")[0]]
+            return Scope(domain_directory(units, domain.name).name, domain.secret)
+        return Scope("public", bytes(SECRET_BYTES))
+
+    try:
+        return DirectoryHistory(directory / _RELEASED, scope_of)
+    except HistoryUnavailableError as error:
+        raise HistoryError(str(error)) from None
+
+
 async def _run_one(
-    sandbox: Sandbox, products: Sequence[PreparedProduct], sql: str, *, as_analyst: bool
+    sandbox: Sandbox,
+    products: Sequence[PreparedProduct],
+    sql: str,
+    history: HistoryPort,
+    *,
+    as_analyst: bool,
+    explain: bool,
 ) -> Answer:
     try:
-        async with sandbox.computation(products, ReleaseRules(), sql) as computation:
-            await computation.verify()
+        rules = ReleaseRules(mode=_mode(products))
+        async with sandbox.computation(products, rules, sql, history) as computation:
+            plan = await computation.verify()
             outcome = await computation.compute()
     except (GuardRefusalError, QueryError) as error:
         answer = _answer(DENIED, error.code, error.message)
@@ -118,10 +168,33 @@ async def _run_one(
         answer |= {
             "withheld_groups": outcome.withheld_groups,
             "withheld_values": outcome.withheld_values,
+            "conflicts": outcome.conflicts,
             "timings_ms": {k: round(v * 1000, 1) for k, v in outcome.timings.items()},
             "notes": [note for product in products for note in product.notes],
         }
+        if explain:
+            answer["withheld"] = [
+                {
+                    "cells": each.cells,
+                    "keys": [json_value(key) for key in each.keys],
+                    "component": each.component,
+                    "units": each.units,
+                    "rule": each.rule,
+                }
+                for each in outcome.withheld
+            ]
+    if plan.privacy is not None:
+        # What it would be debited: there is no budget here, and an analyst may know it as well.
+        answer["privacy"] = {
+            "cost": plan.privacy.cost.to_json(),
+            "noise": [noise.to_json() for noise in plan.privacy.noise],
+        }
     return answer
+
+
+def _mode(products: Sequence[PreparedProduct]) -> str:
+    """The products' mode; where they differ, the computation says so."""
+    return next((product.release.mode for product in products if product.domain), AGGREGATE)
 
 
 def _released(outcome: Outcome) -> Answer:

@@ -16,15 +16,15 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 SECRET_BYTES = 32
 _NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,127}/){0,3}[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ENTRY = re.compile(r"([0-9]{12})\.history")
-_SECRET = "secret"  # noqa: S105 - the name of a file
 _CHUNK = 1 << 20
 
 
@@ -43,6 +43,14 @@ class HistoryTransaction(Protocol):
     @property
     def names(self) -> Sequence[str]:
         """The scope's files, relative to the port's directory, oldest first."""
+
+    @property
+    def own(self) -> Sequence[str]:
+        """Those of `names` that every later result for the same asker is compared with.
+
+        A result that one of them holds already needs no addition. One that only another's file
+        holds does: a later result of a narrower scope isn't compared with that file.
+        """
 
     @property
     def secret(self) -> bytes:
@@ -85,6 +93,7 @@ class NoHistory:
     def __init__(self, secret: bytes | None = None) -> None:
         self.secret = os.urandom(SECRET_BYTES) if secret is None else secret
         self.names: tuple[str, ...] = ()
+        self.own: tuple[str, ...] = ()
         self.directory: Path | None = None
 
     @asynccontextmanager
@@ -97,57 +106,73 @@ class NoHistory:
         """Forgets the delta."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a query's history lies, and the secret of its privacy domain.
+
+    Attributes:
+        name: Of the scope's directory.
+        secret: 32 bytes.
+    """
+
+    name: str
+    secret: bytes = field(repr=False)
+
+
 class DirectoryHistory:
-    """One scope in one directory, for the dry run: numbered files and the domain's secret.
+    """Scopes as directories of numbered files, for the dry run.
 
     Serialises within this process; the dry run is the directory's only user.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Makes the directory, and a secret in it, if they aren't there.
+    def __init__(self, directory: Path, scope_of: Callable[[Sequence[str]], Scope]) -> None:
+        """Makes the directory if it isn't there.
+
+        Args:
+            directory: Of all scopes.
+            scope_of: Which scope a query over some tables belongs to.
 
         Raises:
             HistoryUnavailableError: It can't be used.
         """
-        self._entries = directory.resolve() / "entries"
-        self.directory: Path | None = self._entries
+        self._directory = directory.resolve()
+        self._scope_of = scope_of
         self._lock = asyncio.Lock()
         try:
-            self._entries.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._secret = self._read_secret(directory / _SECRET)
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise HistoryUnavailableError(
                 f"the history directory {directory} can't be used: {error.strerror}"
             ) from None
 
-    @staticmethod
-    def _read_secret(path: Path) -> bytes:
-        if not path.exists():
-            _write_durably(path, os.urandom(SECRET_BYTES))
-        secret = path.read_bytes()
-        if len(secret) != SECRET_BYTES:
-            raise HistoryUnavailableError(f"{path} doesn't hold {SECRET_BYTES} bytes")
-        return secret
+    @property
+    def directory(self) -> Path | None:
+        """See the port."""
+        return self._directory
 
     @asynccontextmanager
     async def transaction(self, tables: Sequence[str]) -> AsyncIterator[_DirectoryTransaction]:
         """See the port."""
-        del tables
+        scope = self._scope_of(tables)
         async with self._lock:
-            yield _DirectoryTransaction(self._entries, self._secret)
+            yield _DirectoryTransaction(self._directory, scope)
 
 
 class _DirectoryTransaction:
-    def __init__(self, directory: Path, secret: bytes) -> None:
-        self._directory = directory
-        self.secret = secret
-        self.names = sorted(
-            path.name for path in directory.iterdir() if _ENTRY.fullmatch(path.name)
-        )
+    def __init__(self, directory: Path, scope: Scope) -> None:
+        self._directory = directory / scope.name
+        self.secret = scope.secret
+        try:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            found = sorted(p.name for p in self._directory.iterdir() if _ENTRY.fullmatch(p.name))
+        except OSError as error:
+            raise HistoryUnavailableError(f"it can't be read: {error.strerror}") from None
+        self.names = [f"{scope.name}/{name}" for name in found]
+        self._next = int(found[-1].partition(".")[0]) + 1 if found else 1
+        self.own = self.names  # there is one scope
 
     async def commit(self, path: Path, digest: str) -> None:
-        number = int(self.names[-1].partition(".")[0]) + 1 if self.names else 1
-        target = self._directory / f"{number:012}.history"
+        target = self._directory / f"{self._next:012}.history"
         await asyncio.to_thread(copy_durably, path, target, digest)
 
 
@@ -175,17 +200,6 @@ def copy_durably(source: Path, target: Path, digest: str) -> None:
         ) from None
     finally:
         part.unlink(missing_ok=True)
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)
-    _sync_directory(path.parent)
 
 
 def _sync_directory(path: Path) -> None:

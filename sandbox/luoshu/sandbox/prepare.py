@@ -11,8 +11,8 @@ import asyncio
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from luoshu.contracts.canonical import JsonObject, JsonValue, digest_of
 from luoshu.contracts.errors import CanonicalError
 from luoshu.sandbox.errors import PreparationError, SandboxUnavailableError
 from luoshu.sandbox.isolation.port import Isolation, Mount, WorkerError, WorkerSpec
+from luoshu.sandbox.preparation_answer import WRONG_ANSWER, check_answer, read_answer
 from luoshu.sandbox.prepared import (
     MANIFEST,
     PREPARED,
@@ -28,7 +29,7 @@ from luoshu.sandbox.prepared import (
     write_manifest,
 )
 from luoshu.sandbox.product_file import ProductFile, RowsRelease, Source, TableRule
-from luoshu.sandbox.registry import GrowingRegistry, growing_registry
+from luoshu.sandbox.registry import GrowingRegistry, growing_registry, require_regular
 from luoshu.sandbox.release_floor import DP, ReleaseFloor
 from luoshu.sandbox.unit_paths import UnitSource
 
@@ -75,47 +76,44 @@ async def prepare(
     # Absolute: what starts the workers has another working directory.
     out_dir = await asyncio.to_thread(out_dir.resolve)
     work_dir = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=".preparing-", dir=out_dir))
+    held = ExitStack()
     try:
-        with _growing(registry, product.domain) as growing:
-            answer = await _run(product, floor, _Places(paths, work_dir, growing), isolation)
-            fields: JsonObject = {
-                "product": product.id,
-                "product_digest": digest,
-                "source_digest": await asyncio.to_thread(_source_digest, paths),
-                "engine": answer["engine"],
-                "name": product.table_name,
-                "domain": product.domain,
-                "registry": growing.domain.id if growing else "",
-                "tables": answer["tables"],
-                "units": answer["units"],
-                "release": floor.to_json(),
-                "notes": answer["notes"],
-                "prepared_digest": await asyncio.to_thread(file_digest, work_dir / PREPARED),
-            }
-            if growing:
-                # First, and durable: no id may be in use that could be given away again.
-                await asyncio.to_thread(growing.commit, _new_units(answer))
-            await asyncio.to_thread(_install, work_dir, out_dir, fields)
+        growing = None
+        if product.domain:
+            locking = growing_registry(registry, product.domain)
+            growing = await asyncio.to_thread(held.enter_context, locking)
+        said = await _run(product, floor, _Places(paths, work_dir, growing), isolation)
+        answer, new_units = read_answer(said)
+        await asyncio.to_thread(require_regular, work_dir / PREPARED)
+        fields: JsonObject = {
+            "product": product.id,
+            "product_digest": digest,
+            "source_digest": await asyncio.to_thread(_source_digest, paths),
+            "name": product.table_name,
+            "domain": product.domain,
+            "registry": growing.domain.id if growing else "",
+            "release": floor.to_json(),
+            **answer,
+            "prepared_digest": await asyncio.to_thread(file_digest, work_dir / PREPARED),
+        }
+        await asyncio.to_thread(_check, product, work_dir, fields)
+        if growing:
+            # First, and durable: no id may be in use that could be given away again.
+            await asyncio.to_thread(growing.commit, new_units)
+        await asyncio.to_thread(_install, work_dir, out_dir)
     finally:
+        await asyncio.to_thread(held.close)
         await asyncio.to_thread(shutil.rmtree, work_dir, ignore_errors=True)
     return await asyncio.to_thread(PreparedProduct.load, out_dir)
 
 
-@contextmanager
-def _growing(registry: Path, domain: str) -> Iterator[GrowingRegistry | None]:
-    """The registry of a product's domain, locked; None if the product protects nobody."""
-    if not domain:
-        yield None
-        return
-    with growing_registry(registry, domain) as growing:
-        yield growing
-
-
-def _new_units(answer: Mapping[str, JsonValue]) -> int:
-    count = answer.get("new_units")
-    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        raise PreparationError("The preparation answered wrongly; prepare again.")
-    return count
+def _check(product: ProductFile, work_dir: Path, fields: JsonObject) -> None:
+    """Writes the manifest and reads it again, before it takes the place of an earlier one."""
+    try:
+        write_manifest(work_dir, fields)
+    except CanonicalError:
+        raise PreparationError(WRONG_ANSWER) from None
+    check_answer(product, PreparedProduct.read(work_dir))
 
 
 def _product_digest(product: ProductFile) -> str:
@@ -221,7 +219,7 @@ class _Places:
 
 async def _run(
     product: ProductFile, floor: ReleaseFloor, places: _Places, isolation: Isolation
-) -> dict[str, JsonValue]:
+) -> dict[str, object]:
     config = isolation.config
     limits = config.limits.for_preparation()
     rules, targets = product.table_rules, places.targets
@@ -257,7 +255,7 @@ async def _run(
         await worker.stop()
     if answer.get("type") == "failed":
         raise PreparationError(f"{product.table_name}: {answer.get('message')}")
-    return answer  # type: ignore[return-value]  # the manifest's reader checks its form
+    return answer
 
 
 def _canonical(value: object) -> JsonValue:
@@ -272,8 +270,7 @@ def _canonical(value: object) -> JsonValue:
     return str(value)  # paths, dates, and numbers that canonical JSON has no place for
 
 
-def _install(work_dir: Path, out_dir: Path, fields: JsonObject) -> None:
-    write_manifest(work_dir, fields)
+def _install(work_dir: Path, out_dir: Path) -> None:
     (work_dir / PREPARED).chmod(0o400)  # protected data is the holder's alone
     # The old manifest goes first: a crash in between leaves nothing that loads.
     (out_dir / MANIFEST).unlink(missing_ok=True)

@@ -119,19 +119,11 @@ class PreparedProduct:
             PreparationError: Something is missing, altered or of another version.
         """
         out_dir = Path(out_dir)
+        product, expected = cls._read(out_dir)
         try:
-            data = (out_dir / MANIFEST).read_bytes()
             prepared_digest = file_digest(out_dir / PREPARED)
         except OSError as error:
-            raise PreparationError(
-                f"{out_dir} holds no prepared product ({error.strerror}): prepare it again."
-            ) from None
-        try:
-            product, expected = cls._read(data, out_dir)
-        except (CanonicalError, SchemaError) as error:
-            raise PreparationError(
-                f"{out_dir / MANIFEST} can't be read ({error}): prepare the product again."
-            ) from None
+            raise _nothing(out_dir, error) from None
         if prepared_digest != expected:
             raise PreparationError(
                 f"{product.path} was altered since it was prepared: prepare the product again."
@@ -139,7 +131,27 @@ class PreparedProduct:
         return product
 
     @classmethod
-    def _read(cls, data: bytes, out_dir: Path) -> tuple[Self, str]:
+    def read(cls, out_dir: Path) -> Self:
+        """Reads the manifest alone; the file beside it may be any.
+
+        Raises:
+            PreparationError: It is missing, altered or of another version.
+        """
+        return cls._read(out_dir)[0]
+
+    @classmethod
+    def _read(cls, out_dir: Path) -> tuple[Self, str]:
+        try:
+            return cls._parse((out_dir / MANIFEST).read_bytes(), out_dir)
+        except OSError as error:
+            raise _nothing(out_dir, error) from None
+        except (CanonicalError, SchemaError) as error:
+            raise PreparationError(
+                f"{out_dir / MANIFEST} can't be read ({error}): prepare the product again."
+            ) from None
+
+    @classmethod
+    def _parse(cls, data: bytes, out_dir: Path) -> tuple[Self, str]:
         fields = parse_object(data, max_bytes=_MAX_MANIFEST)
         if fields.get("schema") != SCHEMA:
             raise SchemaError(f"this version reads {SCHEMA}")
@@ -185,6 +197,12 @@ def file_digest(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             total.update(chunk)
     return f"sha256:{total.hexdigest()}"
+
+
+def _nothing(out_dir: Path, error: OSError) -> PreparationError:
+    return PreparationError(
+        f"{out_dir} holds no prepared product ({error.strerror}): prepare it again."
+    )
 
 
 def _text(value: object) -> str:

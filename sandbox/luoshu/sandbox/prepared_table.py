@@ -19,7 +19,7 @@ from luoshu.sandbox.schema import (
     exact_fields,
 )
 
-_COLUMN = ("name", "type", "use", "bounds", "magnitude", "values")
+_COLUMN = ("name", "type", "use", "bounds", "magnitude", "values", "is_nullable")
 _Item = TypeVar("_Item")
 
 

@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,13 +103,12 @@ class GrowingRegistry:
         """Makes the grown table the domain's, durably.
 
         Raises:
-            PreparationError: There are new units, but no table.
+            PreparationError: There are new units, but no such file.
         """
         grown = self.work_dir / UNITS
         if not self._is_new and not new_units:
             return
-        if not grown.is_file():
-            raise PreparationError("The preparation left no unit registry; prepare again.")
+        require_regular(grown)
         grown.chmod(0o600)
         _sync(grown)
         directory = self.domain.directory
@@ -145,7 +145,10 @@ def growing_registry(root: Path, name: str) -> Iterator[GrowingRegistry]:
             domain = UnitDomain(name, secrets.token_hex(16), secret, salt, directory)
         else:
             domain = UnitDomain.load(root, name)
-        work_dir = Path(tempfile.mkdtemp(prefix=".growing-", dir=root))
+        prefix = f".growing-{directory.name}."
+        for abandoned in root.glob(f"{prefix}*"):  # by a process that was killed
+            shutil.rmtree(abandoned)
+        work_dir = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
         try:
             if not is_new:
                 shutil.copyfile(directory / UNITS, work_dir / UNITS)
@@ -159,6 +162,20 @@ def domain_directory(root: Path, name: str) -> Path:
     if _PLAIN.fullmatch(name):
         return root / name
     return root / f"sha256-{hashlib.sha256(name.encode()).hexdigest()}"
+
+
+def require_regular(path: Path) -> None:
+    """Checks that a worker left a file there, and no link to one of the host's.
+
+    Raises:
+        PreparationError: It didn't.
+    """
+    try:
+        is_file = stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        is_file = False
+    if not is_file:
+        raise PreparationError(f"The preparation left no file {path.name}; prepare again.")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Self
 
 from luoshu.contracts.canonical import JsonObject
+from luoshu.sandbox.dp_agreement import DpLimits
 from luoshu.sandbox.product_file import AggregateRelease, DifferentialPrivacyRelease
 from luoshu.sandbox.release.dp_budget import Guarantee
 from luoshu.sandbox.schema import SchemaError, checked_count, checked_name, exact_fields
@@ -67,6 +68,11 @@ class ReleaseFloor:
     def computation(self) -> Guarantee:
         """What one computation may cost at most (dp)."""
         return Guarantee.of(Decimal(self.epsilon), Decimal(self.delta))
+
+    @property
+    def limits(self) -> DpLimits:
+        """What holds for one computation (dp)."""
+        return DpLimits(self.computation, self.cells_per_unit, self.rows_per_cell)
 
     @property
     def budget(self) -> Guarantee | None:

@@ -91,6 +91,7 @@ class ColumnSchema:
         magnitude: Largest absolute value that can occur, at the type's scale; from the declared
             bounds, else from the source's type; 0 for what is no number.
         values: The declared domain as text, or None.
+        is_nullable: Whether a row may lack a value; known to workers, not to analysts.
     """
 
     name: str
@@ -99,6 +100,7 @@ class ColumnSchema:
     bounds: tuple[int, int] | None = None
     magnitude: int = 0
     values: tuple[str, ...] | None = None
+    is_nullable: bool = True
 
     def to_json(self) -> dict[str, object]:
         """The JSON form."""
@@ -109,6 +111,7 @@ class ColumnSchema:
             "bounds": None if self.bounds is None else [str(bound) for bound in self.bounds],
             "magnitude": str(self.magnitude),
             "values": None if self.values is None else list(self.values),
+            "is_nullable": self.is_nullable,
         }
 
     @classmethod
@@ -118,9 +121,13 @@ class ColumnSchema:
         Raises:
             SchemaError: It doesn't have exactly this form.
         """
-        fields = exact_fields(value, "name", "type", "use", "bounds", "magnitude", "values")
+        fields = exact_fields(
+            value, "name", "type", "use", "bounds", "magnitude", "values", "is_nullable"
+        )
         uses, bounds, values = fields["use"], fields["bounds"], fields["values"]
-        if not isinstance(uses, list) or any(use not in set(Use) for use in uses):
+        if not isinstance(uses, list) or not all(
+            isinstance(use, str) and use in set(Use) for use in uses
+        ):
             raise SchemaError("an unknown use")
         if bounds is not None and (not isinstance(bounds, list) or len(bounds) != 2):
             raise SchemaError("bounds must be two")
@@ -135,6 +142,7 @@ class ColumnSchema:
             None if bounds is None else (checked_integer(bounds[0]), checked_integer(bounds[1])),
             checked_integer(fields["magnitude"]),
             None if values is None else tuple(values),
+            fields["is_nullable"] is not False,
         )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 from luoshu.sandbox.schema import DATE, SchemaError, ValueType, checked_name, exact_fields
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+    from luoshu.sandbox.engine import Connection
 
 Node: TypeAlias = "dict[str, Any]"
 
@@ -95,9 +95,7 @@ class Query:
     parameters: tuple[BoundParameter, ...] = ()
 
 
-def bind_parameters(
-    connection: DuckDBPyConnection, sql: str, parameters: Sequence[BoundParameter]
-) -> str:
+def bind_parameters(connection: Connection, sql: str, parameters: Sequence[BoundParameter]) -> str:
     """The template's SQL with its values in it.
 
     What can't be bound is returned as it is: the guard says what is wrong with it, and refuses a
@@ -128,7 +126,7 @@ def _bind(node: Any, literals: Mapping[str, Node]) -> Any:
     return {name: _bind(value, literals) for name, value in node.items()}
 
 
-def _scalar(connection: DuckDBPyConnection, sql: str, argument: str) -> str:
+def _scalar(connection: Connection, sql: str, argument: str) -> str:
     row = connection.execute(sql, [argument]).fetchone()
     if row is None or not isinstance(row[0], str):
         raise RuntimeError("the engine's parser gave no answer")

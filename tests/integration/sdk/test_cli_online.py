@@ -70,6 +70,16 @@ def test_negotiation(simulator, luoshu):
     assert (revoked["state"], revoked["reason"]) == ("REVOKED", "misuse")
 
 
+def test_holder_sees_the_debits(simulator, luoshu, contract):
+    shown = ("contract", "show", contract, "--json")
+    assert "debits" not in data(luoshu(*shown)), "the analyst's side isn't told"
+    simulator.debits = 3
+    assert data(luoshu(*shown))["debits"] == 3
+    simulator.debits = 0
+    assert data(luoshu(*shown))["debits"] == 0
+    assert "debits" in luoshu("contract", "show", contract).stdout
+
+
 def test_a_refused_request_exits_as_denied(simulator, luoshu):
     simulator.answer = lambda contract: contract.add(
         EventType.TERMINATE, ReasonBody("purpose not allowed"), simulator.holder
@@ -91,6 +101,34 @@ def test_query_prints_the_verified_result(simulator, luoshu, contract):
     assert "Receipt verified" in table.stderr
     printed = luoshu("query", contract, "--sql", SQL, "--csv").stdout
     assert list(csv.reader(io.StringIO(printed))) == [["sex", "n"], ["f", "90"], ["m", "138"]]
+
+
+def test_query_explains_what_it_would_cost(simulator, luoshu, contract):
+    asked = ("query", contract, "--sql", SQL, "--explain")
+    assert "without noise" in luoshu(*asked).stderr
+    simulator.explanation = {
+        "mode": "dp",
+        "uses_left": 4,
+        "privacy": {
+            "domain": "patient",
+            "cost": {"rho": "0.0241", "delta": "0.0000001"},
+            "affords": 3,
+            "budgets": [
+                {
+                    "limit": {"epsilon": "5", "delta": "0.00001"},
+                    "remaining": {"rho": "0.1", "delta": "0.0000009"},
+                }
+            ],
+            "quota": None,
+            "noise": [{"query": 0, "what": "rows", "deviation": "4.55208", "threshold": "24.67"}],
+        },
+    }
+    told = luoshu(*asked)
+    assert "It costs rho 0.0241, delta 0.0000001; 3 like it can be paid for." in told.stderr
+    assert "budget of epsilon 5, delta 0.00001 has rho 0.1, delta 0.0000009 left" in told.stderr
+    assert told.stdout.splitlines()[1].split() == ["rows", "4.552", "25"]
+    assert data(luoshu(*asked, "--json")) == simulator.explanation
+    assert simulator.submitted == []
 
 
 def test_query_writes_arrow_and_a_receipt_that_verifies(simulator, luoshu, contract, tmp_path):

@@ -154,10 +154,22 @@ class Gatekeeper:
         Raises:
             NodeError: ``NOT_FOUND``, the same for unknown and for somebody else's.
         """
-        state = self._contracts.find(connection, request.request.contract_id)
+        return self.contract_between(
+            connection, request.consumer.participant_id, request.request.contract_id
+        )
+
+    def contract_between(
+        self, connection: Connection, consumer: str, contract_id: str
+    ) -> ContractState:
+        """A contract of a consumer that is executed here.
+
+        Raises:
+            NodeError: ``NOT_FOUND``, the same for unknown and for somebody else's.
+        """
+        state = self._contracts.find(connection, contract_id)
         if (
             state is None
-            or state.consumer != request.consumer.participant_id
+            or state.consumer != consumer
             or state.provider != self._own.participant_id
         ):
             raise NodeError("NOT_FOUND")

@@ -26,7 +26,7 @@ import re
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -40,7 +40,14 @@ from luoshu.connector.observability import get_logger
 from luoshu.contracts.release_terms import ReleaseScope
 from luoshu.sandbox.history_port import HistoryUnavailableError, copy_durably
 
-__all__ = ["MAX_DELTA_BYTES", "Audience", "KeptFile", "ReleaseHistory", "ScopedHistory"]
+__all__ = [
+    "MAX_DELTA_BYTES",
+    "Audience",
+    "KeptFile",
+    "ReleaseHistory",
+    "ScopedHistory",
+    "domain_directory",
+]
 
 MAX_DELTA_BYTES: Final = 4 << 30
 """Largest delta that is taken from a release worker."""
@@ -100,6 +107,12 @@ class DomainFiles:
     unjournaled: tuple[KeptFile, ...] = ()
 
 
+def domain_directory(root: Path, domain: str) -> Path:
+    """Where a domain's files lie; named so that people find it, and no name leads elsewhere."""
+    slug = re.sub(r"[^a-z0-9_]+", "-", domain.lower())[:40].strip("-") or "domain"
+    return root / f"{slug}.{_tag(domain)}"
+
+
 class ReleaseHistory:
     """All histories of a node. One instance a node; used from one event loop."""
 
@@ -117,7 +130,7 @@ class ReleaseHistory:
         self._ledger = ledger
         self.secret = secret
         self._locks: dict[str, asyncio.Lock] = {}
-        self._seen: dict[Path, tuple[_Signature, str]] = {}
+        self._seen: dict[str, tuple[_Signature, str]] = {}
 
     def of(self, audience: Audience) -> ScopedHistory:
         """The history that one computation for an audience is compared with."""
@@ -150,8 +163,7 @@ class ReleaseHistory:
 
     def path(self, domain: str) -> Path:
         """The domain's directory."""
-        slug = re.sub(r"[^a-z0-9_]+", "-", domain.lower())[:40].strip("-") or "domain"
-        return self._root / f"{slug}.{_tag(domain)}"
+        return domain_directory(self._root, domain)
 
     def lock(self, domain: str) -> asyncio.Lock:
         """Held from reading a domain's history until the delta is durable; first come first."""
@@ -161,8 +173,11 @@ class ReleaseHistory:
         directory = self.path(domain)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            names = sorted(p.name for p in directory.iterdir() if _NAME.fullmatch(p.name))
-            found = {name: self._digest(directory / name) for name in names}
+            with os.scandir(directory) as listing:
+                entries = sorted(
+                    (each for each in listing if _NAME.fullmatch(each.name)), key=lambda e: e.name
+                )
+            found = {each.name: self._digest(each) for each in entries}
         except OSError as error:
             raise _corrupt(directory, error.strerror or "can't be read") from error
         for name, digest in known.items():
@@ -172,15 +187,15 @@ class ReleaseHistory:
                 raise _corrupt(directory / name, "was altered")
         return tuple(KeptFile(name, digest) for name, digest in found.items())
 
-    def _digest(self, path: Path) -> str:
+    def _digest(self, entry: os.DirEntry[str]) -> str:
         """The file's digest; read again only if the file isn't the one that was read before."""
-        signature = _Signature.of(path)
-        seen = self._seen.get(path)
+        signature = _Signature.of(entry.stat(follow_symlinks=False))
+        seen = self._seen.get(entry.path)
         if seen is not None and seen[0] == signature:
             return seen[1]
-        with path.open("rb") as file:
+        with Path(entry.path).open("rb") as file:
             digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-        self._seen[path] = signature, digest
+        self._seen[entry.path] = signature, digest
         return digest
 
 
@@ -235,10 +250,14 @@ class ScopedTransaction:
     scoped: ScopedHistory
     secret: bytes = field(repr=False)
     names: tuple[str, ...] = field(init=False)
+    own: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        compares = self.scoped.audience.compares
-        self.names = tuple(each.name for each in self.scoped.files.all if compares(each.name))
+        audience, files = self.scoped.audience, self.scoped.files.all
+        self.names = tuple(each.name for each in files if audience.compares(each.name))
+        # Whatever scope a later result has, it is compared with its own contract's files.
+        narrowest = replace(audience, scope=ReleaseScope.CONTRACT)
+        self.own = tuple(name for name in self.names if narrowest.compares(name))
 
     async def commit(self, path: Path, digest: str) -> None:
         """See `HistoryTransaction.commit`.
@@ -276,9 +295,8 @@ class _Signature:
     changed: int
 
     @classmethod
-    def of(cls, path: Path) -> _Signature:
-        stat = path.stat()
-        return cls(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    def of(cls, found: os.stat_result) -> _Signature:
+        return cls(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 async def _to_the_end(work: Awaitable[_Result]) -> _Result:

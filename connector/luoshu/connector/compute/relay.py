@@ -24,6 +24,7 @@ from luoshu.connector.errors import NodeError
 from luoshu.connector.ledger import Ledger, Transaction
 from luoshu.connector.membership.directory import KnownCredential
 from luoshu.connector.peer_port import Peers
+from luoshu.contracts.canonical import parse_object
 from luoshu.contracts.envelope import Envelope
 from luoshu.contracts.errors import ContractsError
 from luoshu.contracts.keys import PublicKey
@@ -184,6 +185,20 @@ class ComputeRelay:
         """Asks the holder to end a computation."""
         relayed = await self._relayed(user_id, request_id)
         await self._peers.cancel(relayed.provider, request_id)
+
+    async def explain(self, request: bytes) -> bytes:
+        """What the holder says that a request would cost. It isn't signed, and not written down.
+
+        Raises:
+            NodeError: Ill-formed, no contract of this node, or what the holder answers.
+        """
+        try:
+            asked = ComputationRequest.from_payload(parse_object(request))
+        except ContractsError as error:
+            raise NodeError.from_reason(error) from error
+        provider = await self._ledger.read(lambda c: self._provider(c, asked))
+        self._members.refuse_revoked(provider, self._clock.now())
+        return await self._peers.explain_computation(provider, request)
 
     def _provider(self, connection: Connection, asked: ComputationRequest) -> str:
         state = find_state(connection, asked.contract_id)

@@ -111,6 +111,7 @@ PEER_RULES: Final = _table(
                 _MEMBER, _ANALYST, _HOLDER, seconds=_RESULT, max_request_bytes=_SMALL
             ),
             "Cancel": MethodRule(_MEMBER, _ANALYST, _HOLDER, max_request_bytes=_SMALL),
+            "Explain": MethodRule(_MEMBER, _ANALYST, _HOLDER),
         },
         "luoshu.api.peer.log.v1.LogService": {
             "GetCheckpoint": MethodRule(_MEMBER, max_request_bytes=_SMALL),
@@ -152,6 +153,7 @@ USER_RULES: Final = _table(
                 _USER, _ANALYST, _ANALYST, seconds=_RESULT, max_request_bytes=_SMALL
             ),
             "Cancel": MethodRule(_USER, _ANALYST, _ANALYST, max_request_bytes=_SMALL),
+            "Explain": MethodRule(_USER, _ANALYST, _ANALYST),
         },
         "luoshu.api.node.log.v1.LogService": {
             "GetCheckpoint": MethodRule(_USER, max_request_bytes=_SMALL),

@@ -62,6 +62,13 @@ class NodeComputeServicer(compute_pb2_grpc.ComputeServiceServicer):
         await self._relay.cancel(current_caller().id, request.request_id)
         return compute_pb2.CancelResponse()
 
+    async def Explain(  # noqa: N802
+        self, request: compute_pb2.ExplainRequest, context: _Context
+    ) -> compute_pb2.ExplainResponse:
+        """See the proto."""
+        explanation = await self._relay.explain(request.request)
+        return compute_pb2.ExplainResponse(explanation=explanation)
+
 
 def _user(caller: Caller) -> tuple[UserCredential, Envelope]:
     if caller.user is None or caller.user_envelope is None:

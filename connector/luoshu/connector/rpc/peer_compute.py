@@ -6,6 +6,7 @@ from contextlib import aclosing
 import grpc
 
 from luoshu.api.peer.compute.v1 import compute_pb2, compute_pb2_grpc
+from luoshu.connector.compute.explaining import Explainer
 from luoshu.connector.compute.service import CHUNK_BYTES, ComputeService
 from luoshu.connector.rpc.caller import current_caller
 from luoshu.connector.rpc.server import Service
@@ -16,9 +17,10 @@ _Context = grpc.aio.ServicerContext[object, object]
 class PeerComputeServicer(compute_pb2_grpc.ComputeServiceServicer):
     """Computations for members of the space."""
 
-    def __init__(self, service: ComputeService) -> None:
-        """Serves `service`."""
+    def __init__(self, service: ComputeService, explainer: Explainer) -> None:
+        """Serves `service` and `explainer`."""
         self._service = service
+        self._explainer = explainer
 
     async def Submit(  # noqa: N802 - named by the proto
         self, request: compute_pb2.SubmitRequest, context: _Context
@@ -57,11 +59,18 @@ class PeerComputeServicer(compute_pb2_grpc.ComputeServiceServicer):
         await self._service.cancel(current_caller().id, request.request_id)
         return compute_pb2.CancelResponse()
 
+    async def Explain(  # noqa: N802
+        self, request: compute_pb2.ExplainRequest, context: _Context
+    ) -> compute_pb2.ExplainResponse:
+        """See the proto."""
+        explanation = await self._explainer.explain(current_caller().id, request.request)
+        return compute_pb2.ExplainResponse(explanation=explanation)
 
-def peer_compute(service: ComputeService) -> Service:
+
+def peer_compute(service: ComputeService, explainer: Explainer) -> Service:
     """The service for a server's list."""
     return Service(
         "luoshu.api.peer.compute.v1.ComputeService",
         compute_pb2_grpc.add_ComputeServiceServicer_to_server,
-        PeerComputeServicer(service),
+        PeerComputeServicer(service, explainer),
     )

@@ -263,6 +263,12 @@ class PeerClients:
         request = compute_pb2.CancelRequest(request_id=request_id)
         await self._call(peer, lambda to: to.compute.Cancel(request, timeout=_T))
 
+    async def explain_computation(self, peer: str, request: bytes) -> bytes:
+        """What a request would cost."""
+        message = compute_pb2.ExplainRequest(request=request)
+        answer = await self._call(peer, lambda to: to.compute.Explain(message, timeout=_T))
+        return answer.explanation
+
     # Log
 
     async def checkpoint(self, peer: str) -> str:

@@ -295,6 +295,12 @@ class NodeClient:
         with translated(self._explain):
             self._compute.Cancel(request, timeout=self._timeout)
 
+    def explain_computation(self, request: bytes) -> bytes:
+        """JSON of what an unsigned request would cost."""
+        message = compute_pb2.ExplainRequest(request=request)
+        with translated(self._explain):
+            return self._compute.Explain(message, timeout=self._timeout).explanation
+
     # Log
 
     def get_checkpoint(self) -> str:

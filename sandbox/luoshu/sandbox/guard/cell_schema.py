@@ -139,6 +139,9 @@ def _component(
     bounds = rows = None
     if read.column is not None and read.column.bounds is not None:
         bounds = read.column.bounds
+        (leaf,) = read.leaves
+        if read.column.is_nullable and not any(_says_present(each, leaf) for each in value.filter):
+            raise UnprovenError("a sum with declared bounds, over rows that may be NULL")
         rows = next(
             (
                 place
@@ -153,6 +156,14 @@ def _component(
             raise UnprovenError("a sum with declared bounds, without the number of its rows")
     return Component(
         ComponentKind.SUM, read.names, read.scale, bounds, read.magnitude >= _WIDE, rows
+    )
+
+
+def _says_present(condition: Expression, leaf: plan.Leaf) -> bool:
+    return (
+        isinstance(condition, plan.Call)
+        and condition.kind == "OPERATOR_IS_NOT_NULL"
+        and condition.children == (leaf,)
     )
 
 

@@ -20,11 +20,12 @@ from luoshu.sandbox.guard import moments, plan
 from luoshu.sandbox.guard.folding import Constants
 from luoshu.sandbox.guard.monomials import all_of, monomial_sum
 from luoshu.sandbox.guard.plan import Expression
-from luoshu.sandbox.guard.polynomials import Branch, expand, is_not_null
+from luoshu.sandbox.guard.polynomials import Branch, expand, is_not_null, present
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.sets import branches_of, product
 from luoshu.sandbox.guard.sources import Atom, Relation, Role, Scope, aggregate_sql
 from luoshu.sandbox.guard.text import short_name, stored, unstored
+from luoshu.sandbox.guard.uses import check_condition, check_factors, check_key
 from luoshu.sandbox.schema import ComponentKind, ValueType
 
 ACCEPTED = (
@@ -102,12 +103,7 @@ class CellBuilder:
         self._requests = requests
         self._groups = [self._over(group) for group in operator.groups]
         for group in self._groups:
-            if any(isinstance(a, Atom) and a.role is Role.UNIT for a in plan.leaves_of(group)):
-                raise refuse(
-                    Refusal.UNIT,
-                    "The privacy unit is not accepted as a group key of a result; aggregate once "
-                    "more, or ask for COUNT(DISTINCT unit).",
-                )
+            check_key(group)
 
     def _over(self, expression: Expression) -> Expression:
         columns = self._rows.columns
@@ -173,6 +169,8 @@ class _CellQuery:
         """An aggregate as SQL over `c.c0`, `c.c1`, …."""
         name = short_name(call.name)
         where = () if call.filter is None else (over(call.filter),)
+        for condition in where:
+            check_condition(condition)
         arguments = [over(argument) for argument in call.children]
         if call.is_distinct and name not in {"min", "max"}:
             return self._distinct(name, arguments, where)
@@ -199,6 +197,7 @@ class _CellQuery:
     def _place(
         self, factors: Sequence[Atom], conditions: Sequence[Expression], kind: ComponentKind
     ) -> int:
+        check_factors(factors)
         distinct = {self._scope.sql(condition): condition for condition in conditions}
         call = monomial_sum(factors, all_of(list(distinct.values())))
         text = aggregate_sql(call, self._scope)
@@ -229,7 +228,7 @@ class _CellQuery:
         if isinstance(argument, Atom):
             if argument.role is Role.UNIT:
                 return self._rows_of(where)
-            return self._rows_of((*where, is_not_null(argument)))
+            return self._rows_of((*where, *present([argument])))
         if not any(True for _ in plan.leaves_of(argument)):
             is_null = self._fold.value(argument).value is None
             return "CAST(0 AS BIGINT)" if is_null else self._rows_of(where)
@@ -237,7 +236,7 @@ class _CellQuery:
 
     def _counted(self, branches: Sequence[Branch], where: tuple[Expression, ...]) -> str:
         counts = [
-            self._rows_of((*where, *branch.conditions, *map(is_not_null, branch.atoms)))
+            self._rows_of((*where, *branch.conditions, *present(branch.atoms)))
             for branch in branches
         ]
         # A branch without rows is withheld like any other that is too small: NULL.
@@ -248,7 +247,7 @@ class _CellQuery:
     ) -> str:
         parts = []
         for branch in branches:
-            conditions = (*where, *branch.conditions, *map(is_not_null, branch.atoms))
+            conditions = (*where, *branch.conditions, *present(branch.atoms))
             for term in branch.terms:
                 number = self._place(term.factors, conditions, ComponentKind.SUM)
                 column = term.factors[0].column if len(term.factors) == 1 else None
@@ -272,6 +271,7 @@ class _CellQuery:
             )
         if isinstance(argument, Atom) and argument.role is Role.UNIT:
             return f"c.c{{{self._place((), where, ComponentKind.UNITS)}}}"
+        check_key(argument)
         # Each value is a cell of its own, and all of a group are released, or none.
         conditions = (*self._rows.where, *where, is_not_null(argument))
         finer = _CellQuery(
@@ -303,7 +303,7 @@ class _CellQuery:
                     Refusal.FUNCTION, f"{shown(name)} takes columns declared `aggregate` alone."
                 )
             atoms.append(term.factors[0])
-        conditions = (*where, *map(is_not_null, dict.fromkeys(atoms)))
+        conditions = (*where, *present(list(dict.fromkeys(atoms))))
 
         def place(*factors: int) -> str:
             chosen = tuple(atoms[factor] for factor in factors)

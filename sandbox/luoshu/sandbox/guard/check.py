@@ -10,6 +10,7 @@ from luoshu.sandbox.errors import QueryError
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.folding import Constants
 from luoshu.sandbox.guard.plan_reader import PlanError, read_plan
+from luoshu.sandbox.guard.pushdown import pushed_down
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.split import split
 from luoshu.sandbox.guard.syntax import check_syntax, unknown_names
@@ -75,13 +76,13 @@ def check_query(
     if document.get("error") is not False:
         raise _unbound(statement, tables)
     try:
-        root = read_plan(document)
+        root = pushed_down(read_plan(document))
     except PlanError as error:
         raise refuse(
             Refusal.CLAUSE,
             f"The guard does not know {shown(error)}; ask in a simpler form.",
         ) from None
-    names = _names(connection, sql, plan.output_names(root))
+    names = _names(connection, sql, root)
     stages = split(root, names, tables, min_units, Constants(connection), mode=mode)
     found = []
     for request in stages.cells:
@@ -134,19 +135,21 @@ def _unbound(statement: dict[str, object], tables: Sequence[TableSchema]) -> Que
     )
 
 
-def _names(connection: engine.Connection, sql: str, planned: Sequence[str]) -> Sequence[str]:
+def _names(connection: engine.Connection, sql: str, root: plan.Operator) -> Sequence[str]:
     """What the analyst calls the columns of the result.
 
-    A plan doesn't name constants, and calls what is grouped by by its number.
+    A plan doesn't name constants, calls what is grouped by by its number, and spells expressions
+    in its own way; DuckDB is asked for such names.
     """
-    if all(name and not name.isdigit() for name in planned):
+    planned, width = plan.output_names(root), len(plan.output_types(root))
+    if len(planned) == width and all(name.isidentifier() for name in planned):
         return planned
     try:
         names = engine.result_names(connection, sql)
     except engine.EngineError:
         names = []
-    if len(names) != len(planned):
-        names = list(planned)
+    if len(names) != width:
+        names = list(planned) if len(planned) == width else [""] * width
     return [name or f"column{n}" for n, name in enumerate(names)]
 
 

@@ -145,6 +145,17 @@ def _column(column: Column, scans: dict[int, int], fresh: Iterator[int]) -> Colu
     return found
 
 
+def maybe_missing(expression: Expression) -> Expression:
+    """A value of a row that may not be there: it can be NULL, whatever its table says."""
+
+    def leaf(found: plan.Reference | plan.Leaf) -> Expression:
+        if isinstance(found, Column):
+            return replace(found, column=replace(found.column, is_nullable=True))
+        return found
+
+    return plan.rebuild(expression, leaf)
+
+
 def conjuncts(condition: Expression) -> list[Expression]:
     """The conditions that a condition is the AND of."""
     if isinstance(condition, plan.Call) and condition.kind == "CONJUNCTION_AND":

@@ -353,16 +353,14 @@ def _mapped(types: tuple[ValueType, ...], places: tuple[int, ...] | None) -> tup
 
 
 def output_names(operator: Operator) -> tuple[str, ...]:
-    """What the analyst calls the columns of a result."""
+    """What the analyst calls the columns of a result; none where the plan doesn't say."""
     match operator:
         case Projection():
             return operator.names
         case Filter() | Order() | Limit() | Distinct() | Cte() | WindowStep():
             return output_names(operator.child)
-        case SetOperation():
-            return output_names(operator.children[0])
         case _:
-            return tuple(f"column{n}" for n in range(len(output_types(operator))))
+            return ()
 
 
 def inputs_of(operator: Operator) -> tuple[Operator, ...]:

@@ -17,6 +17,7 @@ from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.sources import Atom
 from luoshu.sandbox.guard.text import constant_text, short_name
+from luoshu.sandbox.guard.uses import check_condition
 from luoshu.sandbox.schema import BOOLEAN, ValueType
 
 MAX_BRANCHES = 32
@@ -63,6 +64,11 @@ def is_not_true(condition: Expression) -> Expression:
 def is_not_null(atom: Expression) -> Expression:
     """IS NOT NULL."""
     return plan.Call("OPERATOR_IS_NOT_NULL", "OPERATOR_IS_NOT_NULL", (atom,), BOOLEAN)
+
+
+def present(atoms: Sequence[Atom]) -> list[Expression]:
+    """IS NOT NULL for each atom that may be NULL."""
+    return [is_not_null(atom) for atom in atoms if atom.column is None or atom.column.is_nullable]
 
 
 def expand(argument: Expression, fold: Fold) -> list[Branch]:
@@ -126,6 +132,7 @@ def _case(node: plan.Case, fold: Fold) -> list[Branch]:
     found: list[Branch] = []
     passed: tuple[Expression, ...] = ()
     for when, then in node.checks:
+        check_condition(when)
         for branch in _expand(then, fold):
             found.append(_under((*passed, when), branch))
         passed = (*passed, is_not_true(when))

@@ -24,7 +24,7 @@ from luoshu.sandbox.guard.folding import Constants
 from luoshu.sandbox.guard.monomials import all_of, monomial_sum, times
 from luoshu.sandbox.guard.plan import Expression, Operator
 from luoshu.sandbox.guard.plan_reader import ROW_ID
-from luoshu.sandbox.guard.polynomials import expand, is_not_null
+from luoshu.sandbox.guard.polynomials import expand, is_not_null, present
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.sources import (
     AggregateLeaf,
@@ -40,6 +40,7 @@ from luoshu.sandbox.guard.sources import (
     TableSource,
 )
 from luoshu.sandbox.guard.text import short_name
+from luoshu.sandbox.guard.uses import check_condition
 from luoshu.sandbox.schema import BIGINT, BOOLEAN, TableSchema, ValueType
 
 DEDUP = "__duckdb_delim_dedup_"
@@ -301,7 +302,7 @@ class Relations:
         # A sum is the sum of its monomials' sums, so that what adds it up sees monomials.
         total: Expression | None = None
         for branch in expand(arguments[0], self._fold.value):
-            conditions = [*branch.conditions, *map(is_not_null, branch.atoms)]
+            conditions = [*branch.conditions, *present(branch.atoms)]
             conditions += [where] if where is not None else []
             for term in branch.terms:
                 inner = monomial_sum(term.factors, all_of(conditions))
@@ -378,6 +379,7 @@ class Relations:
             )
         source = right.source
         assert isinstance(source, TableSource | Boundary)  # noqa: S101 - made so above
+        right = replace(right, columns=tuple(map(_maybe_missing, right.columns)))
         return Relation(
             LeftJoin(left.source, source, tuple(map(_compared, conditions))),
             (*_mapped(left, operator.left_map), *_mapped(right, operator.right_map)),
@@ -657,6 +659,13 @@ _PLAIN = {
 _SETS = {"UNION": "UNION", "INTERSECT": "INTERSECT", "EXCEPT": "EXCEPT"}
 
 
+def _maybe_missing(column: Expression) -> Expression:
+    """A column of a row that may not be there: it can be NULL, whatever its table says."""
+    if isinstance(column, Atom) and column.column is not None:
+        return replace(column, column=replace(column.column, is_nullable=True))
+    return column
+
+
 def _same(operator: Operator, child: Found) -> Found:
     if isinstance(child, Distinct):
         raise refuse(Refusal.CLAUSE, "This correlated subquery is not accepted.")
@@ -673,8 +682,11 @@ def _over(expression: Expression, relation: Relation) -> Expression:
 
 
 def _filtered(relation: Relation, conditions: Sequence[Expression]) -> Relation:
-    found = [_over(condition, relation) for condition in conditions]
-    return replace(relation, where=(*relation.where, *(p for c in found for p in conjuncts(c))))
+    found = [part for condition in conditions for part in conjuncts(_over(condition, relation))]
+    if not relation.is_public:
+        for part in found:
+            check_condition(part)
+    return replace(relation, where=(*relation.where, *found))
 
 
 def conjuncts(condition: Expression) -> list[Expression]:

@@ -410,7 +410,9 @@ class _Verifier:
             self._check_no_fan(right.nobodys, (*right.conditions, *parts))
             scan = next(self.fresh)
             others = tuple(
-                Missing(column.type, scan, place) if isinstance(column, Unit) else column
+                Missing(column.type, scan, place)
+                if isinstance(column, Unit)
+                else facts.maybe_missing(column)
                 for place, column in enumerate(_mapped(right.columns, operator.right_map))
             )
             return replace(kept, columns=(*columns, *others), grouped=None)

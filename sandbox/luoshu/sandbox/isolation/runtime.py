@@ -2,7 +2,8 @@
 
 Inside, `/python` holds the interpreter and its standard library, `/app` the
 workers' code and DuckDB's extension module, `/lib` the shared libraries flat.
-Workers that compute on columns also see the parts of NumPy that they load.
+Workers that compute on columns also see the parts of NumPy that they load, and the one that
+adds noise those of OpenDP.
 Nothing else of site-packages, and nothing of /usr, /etc, /proc, /sys or /dev is there.
 """
 
@@ -39,7 +40,8 @@ _CODE_PARTS = (
     "templates.py",
     "wire.py",
 )
-_COMPUTING = frozenset({"stage1", "release"})
+_COMPUTING = frozenset({"stage1", "release", "release_dp"})
+_NOISY = "release_dp"
 _HIDDEN = ("site-packages", "dist-packages", "test", "ensurepip", "idlelib", "lib2to3")
 _BYTECODE = "__pycache__"
 _HASH_CHUNK = 1 << 20
@@ -52,6 +54,7 @@ class Runtime:
     Attributes:
         mounts: Read-only, in the order to mount them.
         arrays: The same, of NumPy, for the workers that use it.
+        noise: The same, of OpenDP and what it imports, for the worker that adds noise.
         masked: Directories inside the mounts to hide under an empty one.
         aliases: Symbolic links, (name, target).
         interpreter: Path of Python inside.
@@ -60,6 +63,7 @@ class Runtime:
 
     mounts: tuple[Mount, ...]
     arrays: tuple[Mount, ...]
+    noise: tuple[Mount, ...]
     masked: tuple[str, ...]
     aliases: tuple[tuple[str, str], ...]
     interpreter: str
@@ -104,15 +108,17 @@ class Runtime:
         known = {"/lib", *_LIBRARY_ALIASES}
         if str(Path(loader).parent) not in known:  # the executable names its loader by full path
             mounts.append(Mount(Path(loader).resolve(), loader))
-        numpy, parts = Path(found["numpy"]), found["numpy_parts"]
-        arrays = [Mount(numpy / part, f"/app/numpy/{part}") for part in parts]
-        if (numpy / _BYTECODE).is_dir():
-            arrays.append(Mount(numpy / _BYTECODE, f"/app/numpy/{_BYTECODE}"))
+        arrays = _package("numpy", found["numpy"], found["numpy_parts"])
         if found["numpy_libraries"]:
             arrays.append(Mount(Path(found["numpy_libraries"]), "/app/numpy.libs"))
         return cls(
             mounts=tuple(mounts),
             arrays=tuple(arrays),
+            noise=tuple(
+                mount
+                for package, (root, parts) in found["noise"].items()
+                for mount in _package(package, root, parts)
+            ),
             masked=tuple(f"{library}/{name}" for name in _HIDDEN if (stdlib / name).is_dir()),
             aliases=tuple((name, "/lib") for name in _LIBRARY_ALIASES),
             interpreter=f"/python/bin/{python}",
@@ -121,7 +127,9 @@ class Runtime:
 
     def mounts_of(self, entry: str) -> tuple[Mount, ...]:
         """What a worker of an entry point sees."""
-        return (*self.mounts, *self.arrays) if entry in _COMPUTING else self.mounts
+        arrays = self.arrays if entry in _COMPUTING else ()
+        noise = self.noise if entry == _NOISY else ()
+        return (*self.mounts, *arrays, *noise)
 
     def command(self, entry: str) -> list[str]:
         """The argument vector inside that runs a worker's entry point."""
@@ -143,7 +151,7 @@ class Runtime:
         return f"sha256:{total.hexdigest()}"
 
     def _files(self) -> Iterator[tuple[str, Path]]:
-        for mount in (*self.mounts, *self.arrays):
+        for mount in (*self.mounts, *self.arrays, *self.noise):
             if mount.source.name == _BYTECODE:
                 continue
             if mount.source.is_file():
@@ -160,3 +168,12 @@ class Runtime:
                 for name in files:
                     if (place / name).is_file():
                         yield f"{inside}/{name}", place / name
+
+
+def _package(package: str, root: str, parts: list[str]) -> list[Mount]:
+    """Mounts of those parts of a package that are loaded, with their bytecode."""
+    directory = Path(root)
+    mounts = [Mount(directory / part, f"/app/{package}/{part}") for part in parts]
+    if (directory / _BYTECODE).is_dir():
+        mounts.append(Mount(directory / _BYTECODE, f"/app/{package}/{_BYTECODE}"))
+    return mounts

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from luoshu.sandbox.arrays import np
+from luoshu.sandbox.release.blocks import Block, is_known, new_block, without
+from luoshu.sandbox.release.differencing import Differencing, Verdict
 from luoshu.sandbox.release.results import CellQueryResult
 from luoshu.sandbox.release.thresholds import (
     Judged,
@@ -95,7 +98,7 @@ class Explained:
     rule: Rule
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Released:
     """What comes out.
 
@@ -105,22 +108,38 @@ class Released:
         withheld_groups: Cells of which nothing came out. For the holder's eyes.
         withheld_values: Components withheld in cells of which something came out. For the
             holder's eyes.
+        conflicts: Cells in conflict with the history, but those of the same query only.
+            For the holder's eyes.
+        additions: What joins the history, if anything new came out.
         explained: Each withheld component and cell. For the holder's eyes.
     """
 
     rows: list[list[Row]]
     withheld_groups: int
     withheld_values: int
+    conflicts: int
+    additions: list[Block]
     explained: list[Explained]
 
 
-def release(results: Sequence[CellQueryResult], rules: AggregateRules, secret: bytes) -> Released:
+def release(
+    results: Sequence[CellQueryResult],
+    rules: AggregateRules,
+    secret: bytes,
+    *,
+    history: Sequence[Block] = (),
+    own: Sequence[Block] | None = None,
+    data: str = "",
+) -> Released:
     """Applies the rules to all cell queries of one computation.
 
     Args:
         results: As stage 1 yielded them.
         rules: In force.
         secret: Of the privacy domain, 32 bytes.
+        history: What came out before, oldest first.
+        own: What of it needs no addition when it comes out again; None for all of it.
+        data: Digest of the data version.
     """
     judged = [
         judge(
@@ -132,23 +151,76 @@ def release(results: Sequence[CellQueryResult], rules: AggregateRules, secret: b
         )
         for result in results
     ]
-    for one in judged:
-        for cell in withhold_prefixes(one.result, one.allowed):
-            one.withheld.append(Withheld(None, cell, Rule.PREFIX))
+    _keep_prefixes_whole(judged)
+    orders = [_order(one.result.keys) for one in judged]
+    protected = [n for n, one in enumerate(judged) if one.result.schema.components]
+    blocks = [
+        new_block(judged[n].result, judged[n].starts, judged[n].allowed, secret, data)
+        for n in protected
+    ]
+    guard = Differencing(
+        blocks,
+        [judged[n].allowed for n in protected],
+        [np.argsort(orders[n]) for n in protected],
+        history,
+        rules.min_units,
+    )
+    guard.compare_within()
+    _keep_prefixes_whole(judged)
+    guard.compare_with_history()
+    _keep_prefixes_whole(judged)
+    _note(judged, protected, guard.verdict)
+    if len(guard.verdict.cells) > rules.max_conflicts:
+        for one in judged:
+            cells = np.flatnonzero(one.allowed.any(axis=0))
+            one.withheld.extend(Withheld(None, int(cell), Rule.CONFLICTS) for cell in cells)
+            one.allowed[:] = False
     rows, groups, values = [], 0, 0
-    for one in judged:
-        released, withheld_groups, withheld_values = _rows(one)
+    for one, order in zip(judged, orders, strict=True):
+        released, withheld_groups, withheld_values = _rows(one, order)
         rows.append(released)
         groups += withheld_groups
         values += withheld_values
-    return Released(rows, groups, values, _explain(judged))
+    additions = [
+        block
+        for block in (
+            without(block, judged[n].allowed, secret)
+            for n, block in zip(protected, blocks, strict=True)
+        )
+        if block is not None and not is_known(block, history if own is None else own)
+    ]
+    conflicts = len(guard.verdict.counted)
+    return Released(rows, groups, values, conflicts, additions, _explain(judged))
 
 
-def _rows(judged: Judged) -> tuple[list[Row], int, int]:
+def _keep_prefixes_whole(judged: Sequence[Judged]) -> None:
+    for one in judged:
+        for cell in withhold_prefixes(one.result, one.allowed):
+            one.withheld.append(Withheld(None, cell, Rule.PREFIX))
+
+
+def _note(judged: Sequence[Judged], protected: Sequence[int], verdict: Verdict) -> None:
+    """Notes what the differencing guard withheld."""
+    for rule, items in ((Rule.RESULT, verdict.within), (Rule.HISTORY, verdict.history)):
+        for number, item in items:
+            one = judged[protected[number]]
+            component, cell = divmod(item, one.result.found.cells)
+            one.withheld.append(Withheld(component, cell, rule))
+
+
+def _order(keys: Sequence[Row]) -> list[int]:
+    """The cells in the order of their keys: those of one place are of one type, NULL comes last."""
+    return sorted(
+        range(len(keys)),
+        key=lambda cell: [(key is None, 0 if key is None else key) for key in keys[cell]],
+    )
+
+
+def _rows(judged: Judged, order: Sequence[int]) -> tuple[list[Row], int, int]:
     """Released rows; how many groups and how many values beside released ones were withheld."""
-    schema = judged.result.schema
+    schema, keys = judged.result.schema, judged.result.keys
     if not schema.components:  # of public tables
-        return sorted(judged.result.keys, key=_sortable), 0, 0
+        return [keys[cell] for cell in order], 0, 0
     released = [
         number
         for number, component in enumerate(schema.components)
@@ -159,28 +231,21 @@ def _rows(judged: Judged) -> tuple[list[Row], int, int]:
     groups = int((counts == 0).sum())
     values = int((len(released) - counts[counts > 0]).sum())
     columns = [_values(judged, number) for number in released]
-    rows = []
-    for cell, keys in sorted(enumerate(judged.result.keys), key=lambda pair: _sortable(pair[1])):
-        if counts[cell] or not schema.keys:
-            rows.append((*keys, *(column[cell] for column in columns)))
+    rows = [
+        (*keys[cell], *(column[cell] for column in columns))
+        for cell in order
+        if counts[cell] or not schema.keys
+    ]
     return rows, groups, values
 
 
 def _values(judged: Judged, number: int) -> list[Value]:
     component, figures = judged.result.schema.components[number], judged.figures[number]
     allowed = judged.allowed[number].tolist()
-    totals: list[int] = figures.totals
-    if component.kind is ComponentKind.UNITS:
-        totals = figures.units.tolist()
     return [
         (Decimal(f"{total}E-{component.scale}") if component.scale else total) if free else None
-        for total, free in zip(totals, allowed, strict=True)
+        for total, free in zip(figures.totals, allowed, strict=True)
     ]
-
-
-def _sortable(keys: Row) -> list[tuple[bool, object]]:
-    # Keys of one place are of one type; a NULL key comes last.
-    return [(key is None, 0 if key is None else key) for key in keys]
 
 
 def _explain(judged: Sequence[Judged]) -> list[Explained]:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from luoshu.sandbox.arrays import np
-from luoshu.sandbox.contributions import Contributed
 from luoshu.sandbox.release.fingerprints import component_key, fingerprints, unit_weights
-from luoshu.sandbox.release.results import CellQueryResult, by_cell, is_nonzero
-from luoshu.sandbox.schema import ComponentKind
+from luoshu.sandbox.release.results import CellQueryResult, by_cell, counted
+from luoshu.sandbox.release.sorting import among
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from luoshu.sandbox.release.fingerprints import Prints
 
     Places: TypeAlias = NDArray[np.int64]
+
+_FEW_EMPTY = 16
 
 Monomial: TypeAlias = "tuple[str, ...]"
 
@@ -126,10 +127,8 @@ def new_block(
     for number, (component, value) in enumerate(zip(components, found.values, strict=True)):
         if not allowed[number].any():
             continue
-        one_each = component.kind is ComponentKind.UNITS
-        counted = Contributed(is_nonzero(value).astype(np.int64)) if one_each else value
         key = component_key(secret, component.monomial, component.scale)
-        prints[number] = fingerprints(counted, key)
+        prints[number] = fingerprints(counted(component, value), key)
         if not allowed[number].all():
             prints[number] *= np.repeat(allowed[number], lengths)
     return build(
@@ -165,8 +164,9 @@ def build(
     counts = np.zeros((len(prints), cells), np.int64)
     hashes = np.zeros((len(prints), cells), np.uint64)
     for number, line in enumerate(prints):
-        counts[number] = by_cell(np.add, np.not_equal(line, 0), starts, np.int64)
-        hashes[number] = by_cell(np.add, line * weights, starts, np.uint64)
+        if line.any():
+            counts[number] = by_cell(np.add, np.not_equal(line, 0), starts, np.int64)
+            hashes[number] = by_cell(np.add, line * weights, starts, np.uint64)
     return Block(
         tuple(monomials),
         starts,
@@ -182,13 +182,13 @@ def build(
     )
 
 
-def without(block: Block, allowed: NDArray[np.bool_], weights: Prints) -> Block | None:
+def without(block: Block, allowed: NDArray[np.bool_], secret: bytes) -> Block | None:
     """The block of those items only, without the rows of which nothing is left.
 
     Args:
         block: A new block.
         allowed: By component and cell, what comes out.
-        weights: Of the block's rows; see `fingerprints.unit_weights`.
+        secret: Of the privacy domain.
 
     Returns:
         None if nothing is left.
@@ -197,6 +197,10 @@ def without(block: Block, allowed: NDArray[np.bool_], weights: Prints) -> Block 
     if not kept:
         return None
     lengths = block.starts[1:] - block.starts[:-1]
+    empty = int(lengths[~allowed.any(axis=0)].sum())
+    changed = len(kept) < len(block.monomials) or ((block.counts > 0) & ~allowed).any()
+    if not changed and empty * _FEW_EMPTY <= len(block.unit):
+        return block  # rows of nothing are harmless
     prints = block.prints[kept] * np.repeat(allowed[kept], lengths, axis=1)
     present = np.not_equal(prints, 0).any(axis=0)
     cells = allowed.any(axis=0)
@@ -207,7 +211,35 @@ def without(block: Block, allowed: NDArray[np.bool_], weights: Prints) -> Block 
         starts,
         block.unit[present],
         prints[:, present],
-        weights[present],
+        unit_weights(block.unit[present], secret),
         query=block.query,
         data=block.data,
     )
+
+
+def is_known(block: Block, history: Sequence[Block]) -> bool:
+    """Whether one earlier result has every item of a block: then it has nothing to add."""
+    for earlier in history:
+        numbers = [
+            [n for n, name in enumerate(earlier.monomials) if name == monomial]
+            for monomial in block.monomials
+        ]
+        if all(
+            among(
+                codes(block, n)[block.counts[n] > 0],
+                np.concatenate([codes(earlier, m) for m in same]),
+            ).all()
+            if same
+            else False
+            for n, same in enumerate(numbers)
+        ):
+            return True
+    return False
+
+
+def codes(block: Block, component: int) -> Prints:
+    """What tells a component's items apart, by cell: hash and number of units."""
+    counts = block.counts[component].astype(np.uint64)
+    result: Prints = counts * np.uint64(0x9E3779B97F4A7C15)
+    result ^= block.hashes[component]
+    return result

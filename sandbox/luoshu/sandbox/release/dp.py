@@ -22,38 +22,23 @@ import hashlib
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Context, Decimal
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from luoshu.sandbox import wire
 from luoshu.sandbox.arrays import np
-from luoshu.sandbox.contributions import Contributed, Contributions, check
+from luoshu.sandbox.contributions import Contributed, check
 from luoshu.sandbox.release import dp_bounding, dp_noise
 from luoshu.sandbox.release.dp_plan import CellPlan, DpRules, NoisyComponent, plan_release
-from luoshu.sandbox.schema import CellSchema, ComponentKind, SchemaError
+from luoshu.sandbox.release.results import CellQueryResult, is_nonzero
+from luoshu.sandbox.schema import ComponentKind, SchemaError
 
 if TYPE_CHECKING:
     from luoshu.sandbox.release.dp_bounding import Indices
 
 _MOST: Final = 10**38 - 1
 _EXACT: Final = Context(prec=60)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CellQueryResult:
-    """What stage 1 yielded for one cell query.
-
-    Attributes:
-        schema: Of its cells.
-        keys: Each cell's keys, by cell number.
-        found: Contributions to its cells.
-    """
-
-    schema: CellSchema
-    keys: Sequence[wire.Row]
-    found: Contributions
 
 
 def release(results: Sequence[CellQueryResult], rules: DpRules) -> list[list[wire.Row]]:
@@ -82,6 +67,8 @@ def release(results: Sequence[CellQueryResult], rules: DpRules) -> list[list[wir
 
 
 def _release_one(result: CellQueryResult, plan: CellPlan, key: bytes) -> list[wire.Row]:
+    if not plan.components:
+        return list(result.keys)  # rows of public tables
     _check(result)
     keys: Sequence[wire.Row] = result.keys
     cells = result.found.cell.astype(np.int64)
@@ -98,7 +85,7 @@ def _release_one(result: CellQueryResult, plan: CellPlan, key: bytes) -> list[wi
     present = cells >= 0
     contributes = np.zeros(len(cells), dtype=np.bool_)
     for column in columns:
-        contributes |= dp_bounding.is_nonzero(column)
+        contributes |= is_nonzero(column)
     rows = np.flatnonzero(present & contributes)
     kept = rows[
         dp_bounding.keep_cells(
@@ -157,7 +144,7 @@ def _column(result: CellQueryResult, component: NoisyComponent) -> Contributed:
     present = np.zeros(len(result.found.cell), dtype=np.bool_)
     for one, column in zip(result.schema.components, result.found.values, strict=True):
         if one.kind is not ComponentKind.SET:
-            present |= dp_bounding.is_nonzero(column)
+            present |= is_nonzero(column)
     return Contributed(present.astype(np.int64))
 
 

@@ -46,12 +46,6 @@ def _halves(value: int) -> tuple[int, int]:
     return upper, value & LOW_MASK if upper == value >> LOW_BITS else 0
 
 
-def is_nonzero(column: Contributed) -> Mask:
-    """Where a contribution isn't 0."""
-    upper = np.not_equal(column.hi, 0)
-    return upper if column.lo is None else upper | np.not_equal(column.lo, 0)
-
-
 def keep_cells(
     cells: Indices, units: Indices, name: Callable[[int], bytes], limit: int, key: bytes
 ) -> Mask:

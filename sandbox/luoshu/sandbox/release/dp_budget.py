@@ -159,7 +159,7 @@ def cost_of(agreed: Guarantee, *, unknown_keys: bool) -> PrivacyCost:
     if not agreed.is_pure:
         return PrivacyCost(None, agreed.rho, agreed.threshold_delta if unknown_keys else 0)
     if unknown_keys:
-        raise BudgetError("group keys without a declared domain need a contract with delta > 0")
+        raise BudgetError("group keys without declared values need a contract with delta > 0")
     # ε²/2 in units, rounded up.
     rho = -(-(agreed.epsilon**2) // (2 * EPSILON_UNITS))
     return PrivacyCost(agreed.epsilon, rho, 0)

@@ -186,7 +186,8 @@ class CellPlan:
         components: Those released, in the schema's order, and the deciding one if it isn't among
             them, last.
         deciding: Place in `components` of the one that decides which cells exist; None if all of
-            the domain's do.
+            the domain's do. Rows of public tables have neither components nor a domain: they come
+            out as they are.
     """
 
     schema: CellSchema
@@ -214,7 +215,7 @@ def plan_release(schemas: Sequence[CellSchema], rules: DpRules) -> tuple[CellPla
     if len(rules.domains) != len(schemas) or not schemas:
         raise PlanError("each cell query needs the domains of its keys")
     deciding = [
-        _deciding(schema) if None in keys else None
+        _deciding(schema) if schema.components and None in keys else None
         for schema, keys in zip(schemas, rules.domains, strict=True)
     ]
     shares = sum(len(schema.released) for schema in schemas)
@@ -223,17 +224,19 @@ def plan_release(schemas: Sequence[CellSchema], rules: DpRules) -> tuple[CellPla
         for schema, place in zip(schemas, deciding, strict=True)
     )
     thresholds = sum(place is not None for place in deciding)
-    if not shares:
+    if not all(schema.released for schema in schemas if schema.components):
         raise PlanError("the query releases nothing")
     if thresholds and not rules.cost.delta:
-        raise BudgetError("group keys without a declared domain need a contract with delta > 0")
-    pure = None if rules.cost.epsilon is None else rules.cost.epsilon // shares
-    share = PrivacyCost(pure, rules.cost.rho // shares)
-    if not (share.rho if pure is None else pure):
+        raise BudgetError("group keys without declared values need a contract with delta > 0")
+    pure = None if rules.cost.epsilon is None else rules.cost.epsilon // max(1, shares)
+    share = PrivacyCost(pure, rules.cost.rho // max(1, shares))
+    if shares and not (share.rho if pure is None else pure):
         raise PlanError("epsilon is too small for so many results; ask for fewer at once")
     delta = rules.cost.delta // thresholds if thresholds else 0
     plans = tuple(
-        _cell_plan(schema, keys, place, rules=rules, share=share, delta=delta)
+        CellPlan(schema, None, (), None)
+        if not schema.components
+        else _cell_plan(schema, keys, place, rules=rules, share=share, delta=delta)
         for schema, keys, place in zip(schemas, rules.domains, deciding, strict=True)
     )
     if sum(plan.cells * len(plan.components) for plan in plans) > MAX_VALUES:
@@ -262,7 +265,7 @@ def _cell_plan(
     delta: int,
 ) -> CellPlan:
     if schema.prefix is not None:
-        raise PlanError("with differential privacy, COUNT(DISTINCT …) takes the privacy unit only")
+        raise PlanError("COUNT(DISTINCT …) takes the privacy unit only")
     if len(keys) != len(schema.keys):
         raise PlanError("each key needs its domain")
     domains = None
@@ -314,6 +317,6 @@ def _clamp(component: Component, rows: int) -> tuple[int, int]:
     if not component.monomial:
         return 0, rows
     if component.bounds is None:
-        raise PlanError("with differential privacy, sums and averages take columns with bounds")
+        raise PlanError("sums and averages take columns with declared bounds")
     low, high = component.bounds
     return min(0, rows * low), max(0, rows * high)

@@ -32,6 +32,7 @@ BITS = 61
 PRIME = (1 << BITS) - 1
 SECRET_BYTES = 32
 _P = np.uint64(PRIME)
+_CHUNK = 1 << 14
 _HALF = 31
 _LOW = np.uint64((1 << _HALF) - 1)
 _HIGH_LOW = np.uint64((1 << (BITS - _HALF)) - 1)
@@ -52,7 +53,12 @@ def component_key(secret: bytes, monomial: Sequence[str], scale: int) -> int:
 
 def fingerprints(value: Contributed, key: int) -> Prints:
     """The fingerprint of each contribution, below p; `key` is from 1 to p - 1."""
-    return multiply(residues(value), key)
+    result = np.empty(len(value.hi), np.uint64)
+    for start in range(0, len(result), _CHUNK):  # what a processor's cache holds
+        rows = slice(start, start + _CHUNK)
+        part = Contributed(value.hi[rows], None if value.lo is None else value.lo[rows])
+        result[rows] = multiply(residues(part), key)
+    return result
 
 
 def residues(value: Contributed) -> Prints:
@@ -61,24 +67,30 @@ def residues(value: Contributed) -> Prints:
     if value.lo is None:
         return high
     # 2^62 is 2 modulo p.
-    return fold((high << np.uint64(1)) + fold(value.lo.view(np.uint64)))
+    high <<= np.uint64(1)
+    high += fold(value.lo.astype(np.uint64))
+    return fold(high)
 
 
 def _residue(numbers: NDArray[np.int64]) -> Prints:
-    bits = numbers.view(np.uint64)
+    result = fold(numbers.astype(np.uint64))
     negative = np.less(numbers, 0)
-    if not negative.any():
-        return fold(bits)
-    # A negative number is 2^64 less than its bits say, and 2^64 is 8 modulo p.
-    return fold(fold(bits) + np.where(negative, _P - np.uint64(8), np.uint64(0)))
+    if negative.any():
+        # A negative number is 2^64 less than its bits say, and 2^64 is 8 modulo p.
+        result[negative] += _P - np.uint64(8)
+        result = fold(result)
+    return result
 
 
 def fold(numbers: Prints) -> Prints:
-    """Any 64-bit numbers modulo p."""
-    result = numbers & _P
-    result += numbers >> np.uint64(BITS)
-    result -= np.multiply(result >= _P, _P, dtype=np.uint64)
-    return result
+    """Any 64-bit numbers modulo p; reuses the array."""
+    carry = numbers >> np.uint64(BITS)
+    numbers &= _P
+    numbers += carry
+    np.greater_equal(numbers, _P, out=carry, casting="unsafe")
+    carry *= _P
+    numbers -= carry
+    return numbers
 
 
 def multiply(numbers: Prints, factor: int) -> Prints:
@@ -87,18 +99,19 @@ def multiply(numbers: Prints, factor: int) -> Prints:
     # (a1·2^31 + a0)·(b1·2^31 + b0): 2^62 is 2, and m·2^31 is (m >> 30) + (m & (2^30 - 1))·2^31.
     low = numbers & _LOW
     middle = low * upper
-    result = low * lower
+    low *= lower
     high = numbers >> np.uint64(_HALF)
     if high.any():
         middle += high * lower
         high *= upper
         high <<= np.uint64(1)
-        result += high
-    result += middle >> np.uint64(BITS - _HALF)
+        low += high
+    np.right_shift(middle, np.uint64(BITS - _HALF), out=high)
+    low += high
     middle &= _HIGH_LOW
     middle <<= np.uint64(_HALF)
-    result += middle
-    return fold(result)
+    low += middle
+    return fold(low)
 
 
 def add_up(numbers: Prints, starts: NDArray[Any], axis: int = 0) -> Prints:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from luoshu.sandbox.arrays import np
 from luoshu.sandbox.contributions import LOW_BITS, LOW_MASK, Contributed, Contributions
-from luoshu.sandbox.schema import CellSchema
+from luoshu.sandbox.schema import CellSchema, Component, ComponentKind
 from luoshu.sandbox.wire import Row
 
 if TYPE_CHECKING:
@@ -54,6 +54,13 @@ class Figures:
     units: Longs
     totals: list[int]
     dominated: Flags
+
+
+def counted(component: Component, value: Contributed) -> Contributed:
+    """What a component adds up: the row counts of kinds UNITS and SET stand for one each."""
+    if component.kind is ComponentKind.SUM:
+        return value
+    return Contributed(is_nonzero(value).astype(np.int64))
 
 
 def cell_starts(found: Contributions) -> Longs:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from luoshu.sandbox.arrays import np
 from luoshu.sandbox.release.fingerprints import derived
-from luoshu.sandbox.release.results import CellQueryResult, Figures, cell_starts, figures
+from luoshu.sandbox.release.results import CellQueryResult, Figures, cell_starts, counted, figures
 from luoshu.sandbox.schema import ComponentKind
 
 if TYPE_CHECKING:
@@ -85,7 +85,10 @@ def judge(
 ) -> Judged:
     """Applies the rules that look at one cell, prefixes apart."""
     components, starts = result.schema.components, cell_starts(result.found)
-    found = tuple(figures(value, starts, dominance_ppm) for value in result.found.values)
+    found = tuple(
+        figures(counted(component, value), starts, dominance_ppm)
+        for component, value in zip(components, result.found.values, strict=True)
+    )
     needed = _needed(result, starts, min_units, jitter, secret)
     allowed = np.zeros((len(components), result.found.cells), np.bool_)
     withheld: list[Withheld] = []

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from luoshu.sandbox import contributions, wire
 from luoshu.sandbox.release import aggregate
+from luoshu.sandbox.release.history import read_entry, write_entry
 from luoshu.sandbox.release.results import CellQueryResult
 from luoshu.sandbox.schema import CellSchema, SchemaError, checked_count, exact_fields
 from luoshu.sandbox.worker.stage import MAX_CELLS, Channel, Message, run
@@ -23,7 +24,12 @@ _MAX_EXPLAINED = 10_000
 
 
 class Release:
-    """One release job with the directories that it works on."""
+    """One release job with the directories that it works on.
+
+    Attributes:
+        rules: As the connector sent them; not read yet.
+        results: What stage 1 yielded for each cell query.
+    """
 
     def __init__(
         self,
@@ -38,16 +44,17 @@ class Release:
         Raises:
             SchemaError: It isn't one.
         """
-        fields = exact_fields(job, "type", "results", "rules", "secret", "history", "data")
+        fields = exact_fields(job, "type", "results", "rules", "secret", "history", "own", "data")
         if fields["type"] != "release":
             raise SchemaError("not a release")
         self._cells, self._history, self._delta = cells, history, delta
-        self._rules, self._data = fields["rules"], str(fields["data"])
+        self.rules, self._data = fields["rules"], str(fields["data"])
         self._secret = bytes.fromhex(str(fields["secret"]))
         if len(self._secret) != _SECRET_BYTES:
             raise SchemaError("a secret of another length")
         self._names = [str(name) for name in _list(fields["history"])]
-        self._results = [
+        self._own = {str(name) for name in _list(fields["own"])}
+        self.results = [
             self._result(number, one) for number, one in enumerate(_list(fields["results"]))
         ]
 
@@ -64,16 +71,29 @@ class Release:
 
     def aggregate(self) -> Message:
         """Releases by the rules of mode `aggregate`."""
-        rules = aggregate.AggregateRules.from_json(self._rules)
-        released = aggregate.release(self._results, rules, self._secret)
+        rules = aggregate.AggregateRules.from_json(self.rules)
+        read = [(name, block) for name in self._names for block in read_entry(self._history / name)]
+        released = aggregate.release(
+            self.results,
+            rules,
+            self._secret,
+            history=[block for _, block in read],
+            own=[block for name, block in read if name in self._own],
+            data=self._data,
+        )
+        delta = digest = None
+        if released.additions:
+            delta = DELTA
+            write_entry(self._delta / delta, released.additions)
+            digest = _digest(self._delta / delta)
         return {
             "type": "released",
             "results": [{"rows": wire.encode_rows(rows)} for rows in released.rows],
             "withheld_groups": released.withheld_groups,
             "withheld_values": released.withheld_values,
-            "conflicts": 0,
-            "delta": None,
-            "delta_digest": None,
+            "conflicts": released.conflicts,
+            "delta": delta,
+            "delta_digest": digest,
             "explain": _explained(released.explained[:_MAX_EXPLAINED]),
         }
 
@@ -84,7 +104,7 @@ class Release:
             SchemaError: A mode that isn't there: what isn't understood is never released.
         """
         modes: dict[object, Callable[[], Message]] = {"aggregate": self.aggregate}
-        mode = self._rules.get("mode") if isinstance(self._rules, dict) else None
+        mode = self.rules.get("mode") if isinstance(self.rules, dict) else None
         if mode not in modes:
             raise SchemaError("a release mode that is not there")
         return modes[mode]()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from luoshu.sandbox.engine import Connection, identifier, names
 from luoshu.sandbox.schema import MAX_COLUMNS, Use
@@ -91,7 +91,8 @@ def describe_table(job: TableJob, relation: Relation, *, is_clamped: bool) -> Ta
     if job.unit is not None:
         unit_text(job.unit, relation)  # refuses what can't name units
     if is_clamped:
-        columns = [clamped(column) for column in columns]
+        # A key that were moved would lead to another's row.
+        columns = [c if c.schema.name in joins else clamped(c) for c in columns]
     return Table(job, relation, columns, _unit_name(job, columns), notes)
 
 
@@ -148,8 +149,10 @@ def check_table(connection: Connection, table: Table, *, is_clamped: bool) -> No
                 "rows; every row must belong to a unit: drop these rows or fill them.",
             )
         )
+    joins = {name for key in table.job.keys for name in key.columns}
     for column in table.columns:
-        checks += column_checks(connection, column, is_clamped=is_clamped)
+        moves = is_clamped and column.schema.name not in joins
+        checks += column_checks(connection, column, is_clamped=moves)
     table.notes += run_checks(connection, table.relation.name, checks)
 
 
@@ -191,6 +194,19 @@ def write_table(connection: Connection, table: Table, others: dict[str, Table]) 
     connection.execute("DROP TABLE IF EXISTS temp.main.reached")
     table.rows = _count(connection, f"SELECT count(*) FROM {table.target}")  # noqa: S608 - quoted
     _check_reached(connection, table, others)
+    _find_complete(connection, table)
+
+
+def _find_complete(connection: Connection, table: Table) -> None:
+    """Notes which columns have a value in every row: those need no check for NULL later."""
+    if not table.columns:
+        return
+    counts = ", ".join(f"count({column.source})" for column in table.columns)
+    row = connection.execute(f"SELECT {counts} FROM {table.target}").fetchone() or ()  # noqa: S608
+    table.columns = [
+        replace(column, schema=replace(column.schema, is_nullable=count < table.rows))
+        for column, count in zip(table.columns, row, strict=True)
+    ]
 
 
 def _reach(connection: Connection, target: Table, key: list[str]) -> None:

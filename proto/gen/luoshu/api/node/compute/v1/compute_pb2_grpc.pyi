@@ -41,6 +41,10 @@ class ComputeServiceStub:
     """Waits for the end, then streams the receipt and the result."""
     Cancel: _grpc.UnaryUnaryMultiCallable[_compute_pb2.CancelRequest, _compute_pb2.CancelResponse]
     """Ends a computation; a use that was debited stays debited."""
+    Explain: _grpc.UnaryUnaryMultiCallable[_compute_pb2.ExplainRequest, _compute_pb2.ExplainResponse]
+    """Says what a computation would cost, what is left to pay with and how noisy its
+    results would be. Reads no protected data, debits and records nothing.
+    """
 
 @_typing.type_check_only
 class ComputeServiceAsyncStub(ComputeServiceStub):
@@ -55,6 +59,10 @@ class ComputeServiceAsyncStub(ComputeServiceStub):
     """Waits for the end, then streams the receipt and the result."""
     Cancel: _aio.UnaryUnaryMultiCallable[_compute_pb2.CancelRequest, _compute_pb2.CancelResponse]  # type: ignore[assignment]
     """Ends a computation; a use that was debited stays debited."""
+    Explain: _aio.UnaryUnaryMultiCallable[_compute_pb2.ExplainRequest, _compute_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Says what a computation would cost, what is left to pay with and how noisy its
+    results would be. Reads no protected data, debits and records nothing.
+    """
 
 class ComputeServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -90,5 +98,15 @@ class ComputeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_compute_pb2.CancelResponse, _abc.Awaitable[_compute_pb2.CancelResponse]]:
         """Ends a computation; a use that was debited stays debited."""
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _compute_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_compute_pb2.ExplainResponse, _abc.Awaitable[_compute_pb2.ExplainResponse]]:
+        """Says what a computation would cost, what is left to pay with and how noisy its
+        results would be. Reads no protected data, debits and records nothing.
+        """
 
 def add_ComputeServiceServicer_to_server(servicer: ComputeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

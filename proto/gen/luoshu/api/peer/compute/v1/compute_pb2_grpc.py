@@ -54,6 +54,11 @@ class ComputeServiceStub:
                 request_serializer=luoshu_dot_api_dot_peer_dot_compute_dot_v1_dot_compute__pb2.CancelRequest.SerializeToString,
                 response_deserializer=luoshu_dot_api_dot_peer_dot_compute_dot_v1_dot_compute__pb2.CancelResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/luoshu.api.peer.compute.v1.ComputeService/Explain',
+                request_serializer=luoshu_dot_api_dot_peer_dot_compute_dot_v1_dot_compute__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=luoshu_dot_api_dot_peer_dot_compute_dot_v1_dot_compute__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class ComputeServiceServicer:
@@ -88,6 +93,14 @@ class ComputeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Says what a computation would cost, what is left to pay with and how noisy its
+        results would be. Reads no protected data, debits and records nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ComputeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +123,11 @@ def add_ComputeServiceServicer_to_server(servicer, server):
                     servicer.Cancel,
                     request_deserializer=luoshu_dot_api_dot_peer_dot_compute_dot_v1_dot_compute__pb2.CancelRequest.FromString,
                     response_serializer=luoshu_dot_api_dot_peer_dot_compute_dot_v1_dot_compute__pb2.CancelResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=luoshu_dot_api_dot_peer_dot_compute_dot_v1_dot_compute__pb2.ExplainRequest.FromString,
+                    response_serializer=luoshu_dot_api_dot_peer_dot_compute_dot_v1_dot_compute__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,6 +238,33 @@ class ComputeService:
             '/luoshu.api.peer.compute.v1.ComputeService/Cancel',
             luoshu_dot_api_dot_peer_dot_compute_dot_v1_dot_compute__pb2.CancelRequest.SerializeToString,
             luoshu_dot_api_dot_peer_dot_compute_dot_v1_dot_compute__pb2.CancelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/luoshu.api.peer.compute.v1.ComputeService/Explain',
+            luoshu_dot_api_dot_peer_dot_compute_dot_v1_dot_compute__pb2.ExplainRequest.SerializeToString,
+            luoshu_dot_api_dot_peer_dot_compute_dot_v1_dot_compute__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

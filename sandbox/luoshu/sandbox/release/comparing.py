@@ -1,0 +1,420 @@
+"""Finds items that differ from other items, or from unions of items, in too few units.
+
+A *conflict* is a target item and a set of source items of the same monomial whose sum differs
+from it in at least 1 and fewer than k units: releasing both tells about those few.
+
+How it stays near linear. If fewer than k units differ, then of any m units of the target at
+least m - k + 1 agree; so a sample of each target's units, looked up in the source by unit,
+finds all candidates, and rules out nearly all others before their rows are touched:
+
+- pairs: all items that agree with the sample so often are counted out exactly;
+- unions, if the source has few items: all subsets are tried on the sample, and those that pass
+  are counted out exactly. Complete, but for contributions of several items that cancel in k or
+  more of the target's absent units;
+- unions, if it has many: a descent (`unions.descend`) on the sample, then on all rows of the items
+  of which all but k - 1 units lie in the target. Complete where each unit has rows in one item;
+  elsewhere it finds what a step-by-step search finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from luoshu.sandbox.arrays import np
+from luoshu.sandbox.release.blocks import Block, spans
+from luoshu.sandbox.release.sorting import counted_distinct, distinct, numbered_distinct
+from luoshu.sandbox.release.unions import Entries, descend, subset_sums, wrong_units
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from luoshu.sandbox.release.blocks import Places
+    from luoshu.sandbox.release.fingerprints import Prints
+
+    Flags = NDArray[np.bool_]
+
+_SAMPLE = 64
+_RUN = 8
+_FEW_ITEMS = 10
+_MOST_SUMS = 1 << 20
+_TARGETS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A target and source items whose sum differs from it in too few units."""
+
+    target: int
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Some units of each target.
+
+    Attributes:
+        target: Index of the target of each, ascending.
+        unit: The unit.
+        wanted: The target's fingerprint of it.
+        sizes: How many each target has.
+    """
+
+    target: Places
+    unit: NDArray[np.int32]
+    wanted: Prints
+    sizes: Places
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hits:
+    """Where a sample meets the source: index into the sample, item and its fingerprint."""
+
+    place: Places
+    item: Places
+    prints: Prints
+
+    def only(self, chosen: Flags) -> Hits:
+        """Some of them."""
+        return Hits(self.place[chosen], self.item[chosen], self.prints[chosen])
+
+
+class Comparison:
+    """Targets of one block against the items of another, or of the same block."""
+
+    def __init__(
+        self, targets: Block, items: Places, source: Block, *, alive: Flags, k: int
+    ) -> None:
+        """Prepares it.
+
+        Args:
+            targets: Where the targets are.
+            items: Their numbers; each has units. Those whose monomial the source doesn't have are
+                left out.
+            source: What to compare with; may be the same block.
+            alive: By component and cell of the source, which items count.
+            k: Fewest units that may differ.
+        """
+        self._targets, self._source, self._k = targets, source, k
+        self._same = targets is source
+        self._alive = alive & (source.counts > 0)
+        self._siblings = _siblings(targets, source)
+        items = items[self._siblings[items // targets.cells, :1].ravel() >= 0]
+        self._items, self._component = items, items // targets.cells
+        self._sizes = targets.counts.reshape(-1)[items]
+        self._counts = source.counts.reshape(-1)
+
+    def run(self, *, pairs: bool = True) -> list[Conflict]:
+        """Compares.
+
+        Args:
+            pairs: Whether to report conflicts with single items.
+        """
+        found: list[Conflict] = []
+        for first in range(0, len(self._items), _TARGETS_AT_ONCE):
+            chunk = np.arange(first, min(first + _TARGETS_AT_ONCE, len(self._items)))
+            sample = self._sample(chunk)
+            hits = self._hits(chunk, sample)
+            if pairs:
+                self._pairs(chunk, sample, hits, found)
+            self._unions(chunk, sample, hits, found)
+        return found
+
+    # --- samples ---------------------------------------------------------------------------
+
+    def _sample(self, chunk: Places) -> Sample:
+        """Rows from all over each target, some next to each other; all rows of a small one."""
+        block, most = self._targets, max(_SAMPLE, 4 * self._k)
+        component, cell = np.divmod(self._items[chunk], block.cells)
+        starts = block.starts[cell]
+        lengths = block.starts[cell + 1] - starts
+        # Rows without the component are no use: where they are many, look at the others only.
+        taken = np.where(self._sizes[chunk] * 2 < lengths, 0, np.minimum(lengths, most))
+        target = np.repeat(np.arange(len(chunk)), taken)
+        rows = starts[target] + _spread(spans(np.zeros_like(taken), taken), lengths[target], most)
+        wanted = block.prints[component[target], rows]
+        present = wanted != 0
+        target, unit, wanted = target[present], block.unit[rows[present]], wanted[present]
+        short = np.bincount(target, minlength=len(chunk)) < np.minimum(
+            self._sizes[chunk], 2 * self._k
+        )
+        if short.any():
+            keep = ~short[target]
+            parts = [(target[keep], unit[keep], wanted[keep])]
+            for index in np.flatnonzero(short):
+                units, prints = block.item(int(self._items[chunk[index]]))
+                size = min(len(units), most)
+                some = _spread(np.arange(size), np.full(size, len(units)), most)
+                parts.append((np.full(size, index), units[some], prints[some]))
+            target, unit, wanted = (np.concatenate(part) for part in zip(*parts, strict=True))
+            order = np.argsort(target, kind="stable")
+            target, unit, wanted = target[order], unit[order], wanted[order]
+        return Sample(target, unit, wanted, np.bincount(target, minlength=len(chunk)))
+
+    def _hits(self, chunk: Places, sample: Sample) -> Hits:
+        place, rows = self._source.rows_of(sample.unit)
+        cell = self._source.cell_of(rows)
+        siblings = self._siblings[self._component[chunk]][sample.target[place]]
+        parts = []
+        for column in siblings.T:
+            prints = self._source.prints[column, rows]
+            present = (column >= 0) & (prints != 0) & self._alive[column, cell]
+            item = column[present] * self._source.cells + cell[present]
+            parts.append((place[present], item, prints[present]))
+        place, item, prints = (np.concatenate(part) for part in zip(*parts, strict=True))
+        if len(parts) > 1:
+            order = np.argsort(place, kind="stable")
+            place, item, prints = place[order], item[order], prints[order]
+        return Hits(place, item, prints)
+
+    # --- pairs -----------------------------------------------------------------------------
+
+    def _pairs(self, chunk: Places, sample: Sample, hits: Hits, found: list[Conflict]) -> None:
+        agree = hits.only(hits.prints == sample.wanted[hits.place])
+        target = sample.target[agree.place]
+        codes, counts = counted_distinct(target * len(self._counts) + agree.item)
+        target, item = np.divmod(codes, len(self._counts))
+        sizes = self._sizes[chunk[target]]
+        near = counts >= np.maximum(sample.sizes[target] - self._k + 1, 1)
+        near &= np.abs(sizes - self._counts[item]) < self._k
+        hashes = self._targets.hashes.reshape(-1)[self._items[chunk[target]]]
+        equal = (hashes == self._source.hashes.reshape(-1)[item]) & (sizes == self._counts[item])
+        own = self._same & (self._items[chunk[target]] == item)
+        for index in np.flatnonzero(near & ~equal & ~own):
+            number, other = int(self._items[chunk[target[index]]]), int(item[index])
+            units, prints = self._targets.item(number)
+            other_units, other_prints = self._source.item(other)
+            if differing(units, prints, other_units, other_prints) < self._k:
+                found.append(Conflict(number, (other,)))
+
+    # --- unions ----------------------------------------------------------------------------
+
+    def _unions(self, chunk: Places, sample: Sample, hits: Hits, found: list[Conflict]) -> None:
+        if self._same:
+            own = hits.item == self._items[chunk[sample.target[hits.place]]]
+            hits = hits.only(~own)
+        candidates = self._candidates(chunk)
+        width = (candidates >= 0).sum(axis=1)
+        few = np.flatnonzero((width > 1) & (width <= _FEW_ITEMS))
+        if len(few):
+            self._try_all(chunk[few], *_narrowed(sample, hits, few), candidates[few], found)
+        many = np.flatnonzero(width > _FEW_ITEMS)
+        if not len(many):
+            return
+        sample, hits = _narrowed(sample, hits, many)
+        chunk = chunk[many]
+        if not self._same:
+            self._search(chunk, sample, hits, found)
+            return
+        # Cells of one result have no row in common: only components of one cell can add up.
+        cell = self._items[chunk] % self._source.cells
+        hits = hits.only(hits.item % self._source.cells == cell[sample.target[hits.place]])
+        siblings = self._siblings[self._component[chunk]]
+        beside = np.where(siblings >= 0, siblings * self._source.cells + cell[:, None], -1)
+        if 1 < beside.shape[1] <= _FEW_ITEMS:
+            self._try_all(chunk, sample, hits, beside, found)
+        elif beside.shape[1] > 1:
+            self._search(chunk, sample, hits, found)
+
+    def _candidates(self, chunk: Places) -> Places:
+        """For each target the items that can be in a union, padded with -1.
+
+        An item of which k units lie outside the target is in none, so neither is one that is
+        larger by so many; looked at for all targets of a monomial together. Where there are too
+        many, there is one more than `_FEW_ITEMS` of them.
+        """
+        component = self._component[chunk]
+        rows = np.full((len(chunk), _FEW_ITEMS + 1), -1, np.int64)
+        most = 0
+        for number in distinct(component):
+            of_it = component == number
+            columns = self._siblings[number]
+            columns = columns[columns >= 0]
+            largest = int(self._sizes[chunk[of_it]].max()) + self._k
+            flags = self._alive[columns] & (self._source.counts[columns] < largest)
+            place, cell = np.nonzero(flags)
+            items = (columns[place] * self._source.cells + cell)[: _FEW_ITEMS + 1]
+            rows[of_it, : len(items)] = items
+            most = max(most, len(items))
+        return rows[:, :most]
+
+    def _try_all(
+        self, chunk: Places, sample: Sample, hits: Hits, items: Places, found: list[Conflict]
+    ) -> None:
+        """Tries all subsets of at most ten items on the sample, then exactly."""
+        width = items.shape[1]
+        table = np.zeros((len(sample.unit), width), np.uint64)
+        where = hits.item[:, None] == items[sample.target[hits.place]]
+        entry, column = np.nonzero(where)
+        table[hits.place[entry], column] = hits.prints[entry]
+        step = max(1, _MOST_SUMS >> width)
+        wrong = np.zeros((len(chunk), 1 << width), np.int64)
+        for first in range(0, len(table), step):
+            rows = slice(first, first + step)
+            misses = subset_sums(table[rows]) != sample.wanted[rows, None]
+            target = sample.target[rows]
+            firsts = np.flatnonzero(np.diff(target, prepend=-1))
+            wrong[target[firsts]] += np.add.reduceat(misses, firsts, axis=0, dtype=np.int64)
+        masks = np.arange(1 << width)
+        several = np.array([mask.bit_count() > 1 for mask in range(1 << width)])
+        unused = ((items < 0) << np.arange(width)).sum(axis=1)
+        near = (wrong < self._k) & several & (masks & unused[:, None] == 0)
+        for index in np.flatnonzero(near.any(axis=1)):
+            number = int(self._items[chunk[index]])
+            self._count_out(number, items[index], np.flatnonzero(near[index]).tolist(), found)
+
+    def _count_out(
+        self, number: int, items: Places, masks: Sequence[int], found: list[Conflict]
+    ) -> None:
+        units, prints = self._targets.item(number)
+        parts: dict[int, tuple[NDArray[np.int32], Prints]] = {}
+        outside = 0
+        for bit, item in enumerate(items.tolist()):
+            component, cell = divmod(item, self._source.cells)
+            if item < 0 or (self._same and item == number) or not self._alive[component, cell]:
+                outside |= 1 << bit
+                continue
+            parts[bit] = self._source.item(item)
+            if absent(parts[bit][0], units) >= self._k:
+                outside |= 1 << bit
+        for mask in masks:
+            if mask & outside:
+                continue
+            bits = [bit for bit in range(len(items)) if mask >> bit & 1]
+            few = wrong_units(
+                [units, *(parts[bit][0] for bit in bits)],
+                [prints, *(parts[bit][1] for bit in bits)],
+            )
+            if 0 < few < self._k:
+                sources = tuple(int(items[bit]) for bit in bits)
+                found.append(Conflict(number, sources))
+
+    def _search(self, chunk: Places, sample: Sample, hits: Hits, found: list[Conflict]) -> None:
+        """Descends on the sample; what comes near is searched for exactly."""
+        # Units that no item has, or only one with another contribution, differ whatever is chosen.
+        count = np.bincount(hits.place, minlength=len(sample.unit))
+        misses = np.bincount(hits.place, hits.prints != sample.wanted[hits.place], len(sample.unit))
+        lost = np.bincount(sample.target, (count <= 1) & (count == misses), len(chunk))
+        hopeful = np.flatnonzero(lost < self._k)
+        if not len(hopeful):
+            return
+        entries = _entries(*_narrowed(sample, hits, hopeful), len(hopeful), self._source.cells)
+        near = np.zeros(len(hopeful), np.bool_)
+        for chosen in entries.beginnings():
+            fewest, _ = descend(entries, chosen, self._k)
+            near |= fewest < self._k
+        for index in hopeful[near]:
+            number = int(self._items[chunk[index]])
+            for sources, few in self._nearest(number, chunk[index : index + 1]):
+                if 0 < few < self._k and len(sources) > 1:
+                    found.append(Conflict(number, sources))
+
+    def _nearest(self, number: int, only: Places) -> Iterator[tuple[tuple[int, ...], int]]:
+        """The unions of source items that come nearest to a target, and how near."""
+        units, prints = self._targets.item(number)
+        sample = Sample(np.zeros(len(units), np.int64), units, prints, self._sizes[only])
+        hits = self._hits(only, sample)
+        within = np.bincount(hits.item, minlength=len(self._counts))
+        inside = (within > 0) & (self._counts - within < self._k)
+        if self._same:
+            inside &= np.arange(len(inside)) % self._source.cells == number % self._source.cells
+            inside[number] = False
+        items = np.flatnonzero(inside)
+        if len(items) < 2:
+            return
+        parts = [self._source.item(int(item)) for item in items]
+        everyone = distinct(np.concatenate([units, *(part[0] for part in parts)]))
+        wanted = np.zeros(len(everyone), np.uint64)
+        wanted[np.searchsorted(everyone, units)] = prints
+        place = np.searchsorted(everyone, np.concatenate([part[0] for part in parts]))
+        choice = np.repeat(np.arange(len(items)), [len(part[0]) for part in parts])
+        order = np.argsort(place, kind="stable")
+        entries = Entries(
+            np.zeros(len(everyone), np.int64),
+            wanted,
+            place[order],
+            choice[order],
+            np.concatenate([part[1] for part in parts])[order],
+            np.zeros(len(items), np.int64),
+            items // self._source.cells,
+            1,
+        )
+        for beginning in entries.beginnings():
+            fewest, chosen = descend(entries, beginning, 1)
+            yield tuple(int(item) for item in items[chosen]), int(fewest[0])
+
+
+def _narrowed(sample: Sample, hits: Hits, kept: Places) -> tuple[Sample, Hits]:
+    """The sample and hits of some targets, numbered anew."""
+    if len(kept) == len(sample.sizes):
+        return sample, hits
+    names = np.full(len(sample.sizes), -1, np.int64)
+    names[kept] = np.arange(len(kept))
+    target = names[sample.target]
+    stays = target >= 0
+    places = np.cumsum(stays) - 1
+    some = hits.only(stays[hits.place])
+    return (
+        Sample(target[stays], sample.unit[stays], sample.wanted[stays], sample.sizes[kept]),
+        Hits(places[some.place], some.item, some.prints),
+    )
+
+
+def _entries(sample: Sample, hits: Hits, targets: int, cells: int) -> Entries:
+    target = sample.target[hits.place]
+    width = int(hits.item.max()) + 1 if len(hits.item) else 1
+    codes, choice = numbered_distinct(target * width + hits.item)
+    return Entries(
+        sample.target,
+        sample.wanted,
+        hits.place,
+        choice,
+        hits.prints,
+        codes // width,
+        codes % width // cells,
+        targets,
+    )
+
+
+def _siblings(targets: Block, source: Block) -> Places:
+    """For each target component the source's components of its monomial, padded with -1."""
+    rows = [
+        [n for n, name in enumerate(source.monomials) if name == monomial]
+        for monomial in targets.monomials
+    ]
+    width = max(1, *(len(row) for row in rows)) if rows else 1
+    return np.array([row + [-1] * (width - len(row)) for row in rows], np.int64).reshape(-1, width)
+
+
+def _spread(steps: Places, lengths: Places, most: int) -> Places:
+    """Places of some rows out of `lengths`: runs of a few, which lie on one page of a file."""
+    runs = -(-most // _RUN)
+    jump = np.maximum(lengths // runs, _RUN)
+    return np.where(lengths <= most, steps, steps // _RUN * jump + steps % _RUN)
+
+
+def absent(units: NDArray[np.int32], others: NDArray[np.int32]) -> int:
+    """How many sorted units aren't among other sorted units."""
+    if not len(others):
+        return len(units)
+    places = np.searchsorted(others, units)
+    places[places == len(others)] = 0
+    return int(np.count_nonzero(others[places] != units))
+
+
+def differing(
+    units: NDArray[np.int32],
+    prints: Prints,
+    other_units: NDArray[np.int32],
+    other_prints: Prints,
+) -> int:
+    """In how many units two items differ, exactly."""
+    if not len(units) or not len(other_units):
+        return len(units) + len(other_units)
+    places = np.searchsorted(units, other_units)
+    places[places == len(units)] = 0
+    both = units[places] == other_units
+    equal = both & (prints[places] == other_prints)
+    shared = int(np.count_nonzero(both))
+    return len(units) + len(other_units) - shared - int(np.count_nonzero(equal))
