@@ -98,6 +98,42 @@ def test_another_scale_of_a_column_is_compared(holder: Holder) -> None:
     assert holder.release(one(finer, total("x", scale=2), query="finer")).rows == [[(None,)]]
 
 
+@pytest.mark.parametrize("times", [2, 3, 1000, -1])
+def test_multiples_are_compared(holder: Holder, times: int) -> None:
+    """A join with two public rows doubles everybody's contribution."""
+    amounts = {unit: (unit % 7 + 1,) for unit in range(100)}
+    holder.release(one(amounts, total("x"), query="plain"))
+    del amounts[7]
+    more = {unit: (times * amount,) for unit, (amount,) in amounts.items()}
+    assert holder.release(one(more, total("x"), query="multiplied")).rows == [[(None,)]]
+    more = {unit: (times * amount,) for unit, (amount,) in list(amounts.items())[10:]}
+    assert holder.release(one(more, total("x"), query="of others")).rows != [[(None,)]]
+
+
+@pytest.mark.parametrize("groups", [3, 20])
+def test_multiples_of_unions_are_compared(holder: Holder, groups: int) -> None:
+    amounts = {unit: (unit % 7 + 1,) for unit in range(groups * 50)}
+    cells = {
+        (f"g{group:02}",): {u: a for u, a in amounts.items() if u % groups == group}
+        for group in range(groups)
+    }
+    holder.release(result(cells, [total("x")], query="groups"))
+    del amounts[7]
+    more = {unit: (2 * amount,) for unit, (amount,) in amounts.items()}
+    assert holder.release(one(more, total("x"), query="doubled")).rows == [[(None,)]]
+
+
+def test_groups_of_a_doubled_total_are_compared(holder: Holder) -> None:
+    amounts = {unit: (unit % 7 + 1,) for unit in range(150)}
+    doubled = {unit: (2 * amount,) for unit, (amount,) in amounts.items()}
+    holder.release(one(doubled, total("x"), query="doubled"))
+    del amounts[7]
+    cells = {
+        (f"g{group}",): {u: a for u, a in amounts.items() if u % 3 == group} for group in range(3)
+    }
+    assert len(holder.release(result(cells, [total("x")], query="groups")).rows[0]) == 2
+
+
 def test_counts_of_rows_and_of_units_are_compared(holder: Holder) -> None:
     holder.release(one(without(), ROWS, query="rows"))
     assert holder.release(one(without(7), UNITS, query="units")).rows == [[(None,)]]

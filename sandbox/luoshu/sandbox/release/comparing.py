@@ -1,7 +1,9 @@
 """Finds items that differ from other items, or from unions of items, in too few units.
 
-A *conflict* is a target item and a set of source items of the same monomial whose sum differs
-from it in at least 1 and fewer than k units: releasing both tells about those few.
+A *conflict* is a target item and a set of source items of the same monomial whose sum, or a
+multiple of whose sum, differs from it in at least 1 and fewer than k units: releasing both tells
+about those few. (A join with two public rows doubles every contribution, and the sum can be halved
+again. Of a multiple other than 1 most units have to agree: few agree by chance.)
 
 How it stays near linear. If fewer than k units differ, then of any m units of the target at
 least m - k + 1 agree; so a sample of each target's units, looked up in the source by unit,
@@ -24,7 +26,8 @@ from typing import TYPE_CHECKING
 
 from luoshu.sandbox.arrays import np
 from luoshu.sandbox.release.blocks import Block, spans
-from luoshu.sandbox.release.sorting import counted_distinct, distinct, numbered_distinct
+from luoshu.sandbox.release.fingerprints import inverses, multiply
+from luoshu.sandbox.release.sorting import distinct, numbered_distinct
 from luoshu.sandbox.release.unions import Entries, descend, subset_sums, wrong_units
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 _SAMPLE = 64
 _RUN = 8
 _FEW_ITEMS = 10
+_EARLY = 16
+_EVIDENCE = 4
 _MOST_SUMS = 1 << 20
 _TARGETS_AT_ONCE = 4096
 
@@ -104,6 +109,7 @@ class Comparison:
         self._items, self._component = items, items // targets.cells
         self._sizes = targets.counts.reshape(-1)[items]
         self._counts = source.counts.reshape(-1)
+        self._factors: dict[int, int] = {}
 
     def run(self, *, pairs: bool = True) -> list[Conflict]:
         """Compares.
@@ -119,7 +125,46 @@ class Comparison:
             if pairs:
                 self._pairs(chunk, sample, hits, found)
             self._unions(chunk, sample, hits, found)
+            multiples, factors = self._multiples(chunk, sample, hits)
+            if len(multiples):
+                few, theirs = _narrowed(sample, hits, multiples)
+                wanted = multiply(few.wanted, factors[few.target])
+                self._factors = dict(
+                    zip(self._items[chunk[multiples]].tolist(), factors.tolist(), strict=True)
+                )
+                scaled = Sample(few.target, few.unit, wanted, few.sizes)
+                self._unions(chunk[multiples], scaled, theirs, found)
+                self._factors = {}
         return found
+
+    def _multiples(self, chunk: Places, sample: Sample, hits: Hits) -> tuple[Places, Prints]:
+        """Targets that look like a multiple of source items, and what to multiply them by.
+
+        Joining with rows of others multiplies every contribution of a unit. Where that is by the
+        same number for most units, the target tells what the plain one would.
+        """
+        starts = np.searchsorted(sample.target, np.arange(len(chunk)))
+        early = np.arange(len(sample.unit)) - starts[sample.target] < _EARLY
+        some = hits.only(early[hits.place])
+        if not len(some.place):
+            return np.zeros(0, np.int64), np.zeros(0, np.uint64)
+        ratios = _ratios(sample, some)
+        target = sample.target[some.place]
+        places, counts = _frequent(target, ratios)
+        order = np.argsort(counts, kind="stable")
+        places, counts = places[order], counts[order]
+        most = np.full(len(chunk), -1, np.int64)
+        most[target[places]] = np.arange(len(places))  # the last one, and most frequent, stays
+        kept = np.flatnonzero(most >= 0)
+        chosen = most[kept]
+        wanted = (ratios[places[chosen]] != 1) & (counts[chosen] >= _EVIDENCE)
+        return kept[wanted], inverses(ratios[places[chosen[wanted]]])
+
+    def _item(self, number: int) -> tuple[NDArray[np.int32], Prints]:
+        """A target's units and fingerprints, as they are compared."""
+        units, prints = self._targets.item(number)
+        factor = self._factors.get(number, 1)
+        return units, prints if factor == 1 else multiply(prints, factor)
 
     # --- samples ---------------------------------------------------------------------------
 
@@ -166,34 +211,46 @@ class Comparison:
         if len(parts) > 1:
             order = np.argsort(place, kind="stable")
             place, item, prints = place[order], item[order], prints[order]
-        return Hits(place, item, prints)
+        hits = Hits(place, item, prints)
+        if not self._same:
+            return hits
+        return hits.only(item != self._items[chunk[sample.target[place]]])
 
     # --- pairs -----------------------------------------------------------------------------
 
     def _pairs(self, chunk: Places, sample: Sample, hits: Hits, found: list[Conflict]) -> None:
-        agree = hits.only(hits.prints == sample.wanted[hits.place])
-        target = sample.target[agree.place]
-        codes, counts = counted_distinct(target * len(self._counts) + agree.item)
-        target, item = np.divmod(codes, len(self._counts))
-        sizes = self._sizes[chunk[target]]
-        near = counts >= np.maximum(sample.sizes[target] - self._k + 1, 1)
-        near &= np.abs(sizes - self._counts[item]) < self._k
-        hashes = self._targets.hashes.reshape(-1)[self._items[chunk[target]]]
-        equal = (hashes == self._source.hashes.reshape(-1)[item]) & (sizes == self._counts[item])
-        own = self._same & (self._items[chunk[target]] == item)
-        for index in np.flatnonzero(near & ~equal & ~own):
-            number, other = int(self._items[chunk[target[index]]]), int(item[index])
+        sizes = self._sizes[chunk[sample.target[hits.place]]]
+        hits = hits.only(np.abs(sizes - self._counts[hits.item]) < self._k)
+        if not len(hits.place):
+            return
+        codes = sample.target[hits.place] * len(self._counts) + hits.item
+        ratios = _ratios(sample, hits)
+        for place, agreeing in zip(*_frequent(codes, ratios), strict=True):
+            target, item = int(sample.target[hits.place[place]]), int(hits.item[place])
+            ratio = int(ratios[place])
+            if agreeing < max(int(sample.sizes[target]) - self._k + 1, 1):
+                continue
+            number = int(self._items[chunk[target]])
+            if ratio == 1 and self._is_equal(number, item):
+                continue
             units, prints = self._targets.item(number)
-            other_units, other_prints = self._source.item(other)
-            if differing(units, prints, other_units, other_prints) < self._k:
-                found.append(Conflict(number, (other,)))
+            other_units, other_prints = self._source.item(item)
+            if ratio != 1:
+                other_prints = multiply(other_prints, ratio)
+            few = differing(units, prints, other_units, other_prints)
+            if 0 < few < self._k and (ratio == 1 or few * 2 < len(units)):
+                found.append(Conflict(number, (item,)))
+
+    def _is_equal(self, number: int, item: int) -> bool:
+        first, second = divmod(number, self._targets.cells), divmod(item, self._source.cells)
+        return bool(
+            self._targets.hashes[first] == self._source.hashes[second]
+            and self._targets.counts[first] == self._source.counts[second]
+        )
 
     # --- unions ----------------------------------------------------------------------------
 
     def _unions(self, chunk: Places, sample: Sample, hits: Hits, found: list[Conflict]) -> None:
-        if self._same:
-            own = hits.item == self._items[chunk[sample.target[hits.place]]]
-            hits = hits.only(~own)
         candidates = self._candidates(chunk)
         width = (candidates >= 0).sum(axis=1)
         few = np.flatnonzero((width > 1) & (width <= _FEW_ITEMS))
@@ -267,7 +324,7 @@ class Comparison:
     def _count_out(
         self, number: int, items: Places, masks: Sequence[int], found: list[Conflict]
     ) -> None:
-        units, prints = self._targets.item(number)
+        units, prints = self._item(number)
         parts: dict[int, tuple[NDArray[np.int32], Prints]] = {}
         outside = 0
         for bit, item in enumerate(items.tolist()):
@@ -286,9 +343,15 @@ class Comparison:
                 [units, *(parts[bit][0] for bit in bits)],
                 [prints, *(parts[bit][1] for bit in bits)],
             )
-            if 0 < few < self._k:
+            if 0 < few < self._k and self._is_near(number, few):
                 sources = tuple(int(items[bit]) for bit in bits)
                 found.append(Conflict(number, sources))
+
+    def _is_near(self, number: int, few: int) -> bool:
+        """Whether most units agree, which a multiple must show."""
+        component, cell = divmod(number, self._targets.cells)
+        units = int(self._targets.counts[component, cell])
+        return number not in self._factors or few * 2 < units
 
     def _search(self, chunk: Places, sample: Sample, hits: Hits, found: list[Conflict]) -> None:
         """Descends on the sample; what comes near is searched for exactly."""
@@ -307,12 +370,12 @@ class Comparison:
         for index in hopeful[near]:
             number = int(self._items[chunk[index]])
             for sources, few in self._nearest(number, chunk[index : index + 1]):
-                if 0 < few < self._k and len(sources) > 1:
+                if 0 < few < self._k and len(sources) > 1 and self._is_near(number, few):
                     found.append(Conflict(number, sources))
 
     def _nearest(self, number: int, only: Places) -> Iterator[tuple[tuple[int, ...], int]]:
         """The unions of source items that come nearest to a target, and how near."""
-        units, prints = self._targets.item(number)
+        units, prints = self._item(number)
         sample = Sample(np.zeros(len(units), np.int64), units, prints, self._sizes[only])
         hits = self._hits(only, sample)
         within = np.bincount(hits.item, minlength=len(self._counts))
@@ -343,6 +406,21 @@ class Comparison:
         for beginning in entries.beginnings():
             fewest, chosen = descend(entries, beginning, 1)
             yield tuple(int(item) for item in items[chosen]), int(fewest[0])
+
+
+def _ratios(sample: Sample, hits: Hits) -> Prints:
+    """By what each hit has to be multiplied to be what is wanted."""
+    return multiply(sample.wanted[hits.place], inverses(hits.prints))
+
+
+def _frequent(groups: Places, ratios: Prints) -> tuple[Places, Places]:
+    """For each group and ratio a place where it is found, and how often it is."""
+    order = np.lexsort((ratios, groups))
+    ordered, values = groups[order], ratios[order]
+    changes = np.ones(len(order), np.bool_)
+    changes[1:] = (ordered[1:] != ordered[:-1]) | (values[1:] != values[:-1])
+    firsts = np.flatnonzero(changes)
+    return order[firsts], np.diff(firsts, append=len(order))
 
 
 def _narrowed(sample: Sample, hits: Hits, kept: Places) -> tuple[Sample, Hits]:

@@ -33,6 +33,7 @@ PRIME = (1 << BITS) - 1
 SECRET_BYTES = 32
 _P = np.uint64(PRIME)
 _CHUNK = 1 << 14
+_FEW = 64
 _HALF = 31
 _LOW = np.uint64((1 << _HALF) - 1)
 _HIGH_LOW = np.uint64((1 << (BITS - _HALF)) - 1)
@@ -93,9 +94,10 @@ def fold(numbers: Prints) -> Prints:
     return numbers
 
 
-def multiply(numbers: Prints, factor: int) -> Prints:
-    """Residues times a residue, modulo p."""
-    upper, lower = np.uint64(factor >> _HALF), np.uint64(factor & int(_LOW))
+def multiply(numbers: Prints, factor: int | Prints) -> Prints:
+    """Residues times a residue, or times as many residues, modulo p."""
+    wide = np.asarray(factor, np.uint64)
+    upper, lower = wide >> np.uint64(_HALF), wide & _LOW
     # (a1·2^31 + a0)·(b1·2^31 + b0): 2^62 is 2, and m·2^31 is (m >> 30) + (m & (2^30 - 1))·2^31.
     low = numbers & _LOW
     middle = low * upper
@@ -112,6 +114,22 @@ def multiply(numbers: Prints, factor: int) -> Prints:
     middle <<= np.uint64(_HALF)
     low += middle
     return fold(low)
+
+
+def inverses(numbers: Prints) -> Prints:
+    """The residues that give 1 when multiplied with these, none of which is 0.
+
+    Halves the numbers by multiplying two and two, so there are three multiplications for each.
+    """
+    if len(numbers) <= _FEW:
+        return np.array([pow(number, -1, PRIME) for number in numbers.tolist()], np.uint64)
+    if len(numbers) % 2:
+        return inverses(np.append(numbers, np.uint64(1)))[:-1]
+    even, odd = numbers[0::2], numbers[1::2]
+    both = inverses(multiply(even, odd))
+    result = np.empty_like(numbers)
+    result[0::2], result[1::2] = multiply(both, odd), multiply(both, even)
+    return result
 
 
 def add_up(numbers: Prints, starts: NDArray[Any], axis: int = 0) -> Prints:

@@ -22,13 +22,6 @@ def distinct(numbers: _Array) -> _Array:
     return ordered[_changes(ordered)]  # type: ignore[return-value]  # of the same kind
 
 
-def counted_distinct(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The different numbers, sorted, and how often each is there."""
-    ordered = np.sort(numbers)
-    firsts = np.flatnonzero(_changes(ordered))
-    return ordered[firsts], np.diff(firsts, append=len(ordered))
-
-
 def numbered_distinct(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The different numbers, sorted, and for each number its place among them."""
     order = np.argsort(numbers, kind="stable")
