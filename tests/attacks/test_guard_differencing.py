@@ -8,6 +8,7 @@ one participant's questions do.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,7 @@ from attack_world import (
     one,
     write_town,
 )
+from unwalled import unwalled_dry_runs
 
 from luoshu.sandbox.dry_run import Answer, dry_run
 
@@ -150,7 +152,7 @@ SEQUENCES = [
         shifted,
     ),
     Differencing(
-        "income_by_a_third",
+        "income_by_a_quarter",
         "every contribution is another one",
         (_SUM, "SELECT sum(income / 4) FROM person WHERE cohort = '{c}'" + _WITHOUT),
         income_of,
@@ -555,16 +557,17 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[int, li
     def ask(part: int) -> dict[str, tuple[int, list[Answer]]]:
         chosen = SEQUENCES[part::2]
         each = [(n, sequence.statements(n)) for n, sequence in enumerate(chosen, 1)]
-        answers = dry_run(
-            products[:1],
-            [sql for _, sqls in each for sql in sqls],
-            as_analyst=True,
-            history=directory / f"participant-{part}",
-        )
-        return {
-            sequence.name: (cohort, [next(answers) for _ in sqls])
-            for sequence, (cohort, sqls) in zip(chosen, each, strict=True)
-        }
+        with unwalled_dry_runs():
+            answers = dry_run(
+                products[:1],
+                [sql for _, sqls in each for sql in sqls],
+                as_analyst=True,
+                history=directory / f"participant-{part}",
+            )
+            return {
+                sequence.name: (cohort, [next(answers) for _ in sqls])
+                for sequence, (cohort, sqls) in zip(chosen, each, strict=True)
+            }
 
     with ThreadPoolExecutor(2) as pool:
         first_half, second_half = pool.map(ask, (0, 1))
@@ -579,7 +582,8 @@ def test_answers_do_not_add_up(
 
 
 def _asked(products: Sequence[Path], history: Path, *sqls: str) -> list[Answer]:
-    answers = list(dry_run(products, sqls, as_analyst=True, history=history))
+    with unwalled_dry_runs():
+        answers = list(dry_run(products, sqls, as_analyst=True, history=history))
     for answer in answers:
         assert_tells_nothing(answer)
         assert answer["status"] == "released", answer
@@ -635,10 +639,19 @@ def test_same_question_same_answer(tmp_path: Path) -> None:
 
 
 def test_two_workers_at_once(tmp_path: Path) -> None:
-    # The total and the total without one person, asked at the same time: at most one is told.
+    # The total and the total without one person, asked at the same time: one of them is told.
     products, history = write_town(tmp_path / "data")[:1], tmp_path / "history"
     without = _TEN + f" AND email <> 'user{10 * COHORT}@mail.example'"
+    preparing, both = threading.Lock(), threading.Barrier(2, timeout=60)
+
+    def ask(sql: str) -> object:
+        with unwalled_dry_runs():
+            answers = dry_run(products, [_TWELVE, sql], as_analyst=True, history=history)
+            with preparing:
+                assert _value(next(answers)) is not None
+            both.wait()
+            return _value(next(answers))
+
     with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(lambda sql: _asked(products, history, sql), (_TEN, without)))
-    values = [_value(answer) for (answer,) in both]
+        values = list(pool.map(ask, (_TEN, without)))
     assert sum(value is not None for value in values) == 1

@@ -86,7 +86,20 @@ ATTACKS = family(
         },
     ),
     nothing(
-        "fan-out over public rows: twenty rows of one person are one person",
+        "fan-out over own rows: twenty rows of one person are one person",
+        {
+            "own_rows_squared": (
+                "SELECT count(*) FROM visit a JOIN visit b ON a.visitor = b.visitor "
+                "WHERE a.ward = 'hospice'"
+            ),
+            "public_condition_on_her_ward": (
+                "SELECT sum(v.cost) FROM visit v JOIN codes c ON v.code = c.code "
+                "WHERE v.ward = 'hospice' AND c.tariff >= 0"
+            ),
+        },
+    ),
+    either(
+        "fan-out over public rows: each person's contribution several times",
         {
             "public_cross": "SELECT count(*), sum(p.income) FROM person p, codes WHERE age = 127",
             "public_cross_grouped": (
@@ -101,18 +114,10 @@ ATTACKS = family(
             "public_on_range": (
                 "SELECT count(*) FROM person p JOIN codes c ON c.code >= p.grade WHERE p.age = 127"
             ),
-            "own_rows_squared": (
-                "SELECT count(*) FROM visit a JOIN visit b ON a.visitor = b.visitor "
-                "WHERE a.ward = 'hospice'"
-            ),
             "own_rows_of_few": (
                 "SELECT count(*), sum(i.amount) FROM person p JOIN visit v "
                 "ON p.person_id = v.visitor JOIN item i ON i.item_visit = v.visit_no, codes "
                 "WHERE p.district IN ('lone', 'rare')"
-            ),
-            "public_condition_on_her_ward": (
-                "SELECT sum(v.cost) FROM visit v JOIN codes c ON v.code = c.code "
-                "WHERE v.ward = 'hospice' AND c.tariff >= 0"
             ),
         },
     ),

@@ -327,3 +327,71 @@ def test_group_of_enough_may_be_compared_with(clinic: Clinic, value: str, having
 )
 def test_type_that_no_cell_has_is_refused(clinic: Clinic, sql: str) -> None:
     refuses(clinic, sql, "")
+
+
+def met(other: str, condition: str) -> str:
+    return (
+        f"SELECT p.pid AS u, count(*) AS a0 FROM patient p JOIN {other} ON {condition} "
+        "GROUP BY p.pid"
+    )
+
+
+FANS = {
+    # Each contribution doubled equals no earlier one: the differencing guard compares in vain.
+    "copies": met("(VALUES ('a'), ('b')) v(x)", "true"),
+    "table": met("codes c", "true"),
+    "copies_by_value": met("(VALUES ('w1', 1), ('w1', 2)) v(x, y)", "p.ward = v.x"),
+    "spellings": met("(VALUES ('1.0'), ('1.00')) v(x)", "p.level = TRY_CAST(v.x AS BIGINT)"),
+    "not_all_of_what_is_unique": met(
+        "(SELECT DISTINCT code, label FROM codes) c", "p.level = c.code"
+    ),
+    "union": met("(SELECT code FROM codes UNION ALL SELECT code FROM codes) c", "p.level = c.code"),
+    "range": met("codes c", "p.level < c.code"),
+    "some_branch": met("codes c", "p.level = c.code OR p.ward = 'w1'"),
+    "public_with_itself": met(
+        "(SELECT a.code FROM codes a JOIN codes b ON a.code < b.code) c", "p.level = c.code"
+    ),
+    "guarded_groups": met(
+        "(SELECT ward FROM patient GROUP BY ward "
+        "HAVING count(DISTINCT pid) >= CAST('3' AS BIGINT)) s",
+        "true",
+    ),
+    "left": (
+        "SELECT p.pid AS u, count(*) AS a0 FROM patient p LEFT JOIN (SELECT fee FROM codes) c "
+        "ON p.level < CAST('0' AS BIGINT) AND c.fee > CAST('0' AS DECIMAL(9,2)) GROUP BY p.pid"
+    ),
+    "inside_one_unit": (
+        "SELECT pid AS u, coalesce(sum(n), CAST('0' AS HUGEINT)) AS a0 FROM (SELECT p.pid, "
+        "count(*) AS n FROM patient p, codes c GROUP BY p.pid) GROUP BY pid"
+    ),
+    "weights": (
+        "SELECT p.pid AS u, coalesce(sum(v.w), CAST('0' AS DECIMAL(38,6))) AS a0 FROM patient p "
+        "JOIN (VALUES ('w0', CAST('1.000001' AS DECIMAL(9,6))), ('w1', CAST('1' AS DECIMAL(9,6)))) "
+        "v(k, w) ON p.ward = v.k GROUP BY p.pid"
+    ),
+}
+
+
+@pytest.mark.parametrize("sql", FANS.values(), ids=FANS)
+def test_rows_of_nobody_do_not_multiply_or_weigh(clinic: Clinic, sql: str) -> None:
+    refuses(clinic, sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        met("(VALUES ('w1', 'north'), ('w2', 'south')) v(x, y)", "p.ward = v.x"),
+        met("codes c", "p.level = c.code"),
+        met("(SELECT DISTINCT code FROM codes) c", "p.level = c.code"),
+        met("(SELECT code, max(fee) AS fee FROM codes GROUP BY code) c", "p.level = c.code"),
+        met("(SELECT max(code) AS code FROM codes) c", "p.level < c.code"),
+        met("codes c JOIN drugs d ON c.code = d.drug", "p.level = c.code"),
+        met(
+            "(SELECT ward FROM patient GROUP BY ward "
+            "HAVING count(DISTINCT pid) >= CAST('3' AS BIGINT)) s",
+            "p.ward = s.ward",
+        ),
+    ],
+)
+def test_rows_of_nobody_may_be_met_once(clinic: Clinic, sql: str) -> None:
+    assert clinic.verify(sql).components

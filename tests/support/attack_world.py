@@ -28,6 +28,7 @@ from unwalled import unwalled_dry_runs
 from luoshu.sandbox.dry_run import Answer, dry_run
 from luoshu.sandbox.errors import SandboxFailureError
 from luoshu.sandbox.guard.refusals import Refusal
+from luoshu.sandbox.isolation.port import IsolationConfig
 
 MIN_UNITS = 10
 PEOPLE = 2400
@@ -141,6 +142,9 @@ SELECT person_id AS employee, 'o' || (i % 3) AS office, income AS salary, 'B' ||
 FROM person
 """
 FILES = {"visit": VISIT, "item": ITEM, "codes": CODES, "pay": PAY_ROWS}
+
+
+_PATIENCE = IsolationConfig(wall_seconds=20)
 
 
 class World(StrEnum):
@@ -314,7 +318,9 @@ class Answers:
         for world in dict.fromkeys(world for world, _ in todo):
             sqls = [sql for of, sql in todo if of is world]
             with unwalled_dry_runs():
-                answers = list(dry_run(self._products[world], sqls, as_analyst=True))
+                answers = list(
+                    dry_run(self._products[world], sqls, as_analyst=True, config=_PATIENCE)
+                )
             told |= {(world, sql): answer for sql, answer in zip(sqls, answers, strict=True)}
         return told
 

@@ -128,6 +128,7 @@ class GuardSession:
 
     def _release(self, results: list[object]) -> tuple[list[object], int]:
         history, delta = self.directory / "history", self.directory / "delta"
+        names = sorted(path.name for path in history.iterdir())
         job = Release(
             {
                 "type": "release",
@@ -140,7 +141,8 @@ class GuardSession:
                     "max_conflicts": 4,
                 },
                 "secret": _SECRET,
-                "history": sorted(path.name for path in history.iterdir()),
+                "history": names,
+                "own": names,
                 "data": "data",
             },
             cells=self.directory / "cells",
@@ -149,8 +151,7 @@ class GuardSession:
         )
         answer = job.answer()
         if answer["delta"] is not None:
-            number = len(list(history.iterdir()))
-            (delta / str(answer["delta"])).rename(history / f"{number:06}")
+            (delta / str(answer["delta"])).rename(history / f"{len(names):06}")
         found = cast("list[dict[str, object]]", answer["results"])
         return [result["rows"] for result in found], int(str(answer["conflicts"]))
 

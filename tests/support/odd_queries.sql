@@ -401,3 +401,7 @@ SELECT count(*) FROM visit v JOIN visit w USING (pid, kind)
 SELECT count(*) FROM visit v JOIN item i ON v.visit_id=i.visit_id+0
 SELECT count(*) FROM visit v JOIN item i ON v.visit_id=i.drug
 SELECT count(*) FROM item i JOIN visit v ON i.visit_id=v.visit_id JOIN visit w ON w.visit_id=i.visit_id
+SELECT count(*) FROM patient WHERE random() < 0.5
+SELECT count(*) FROM patient WHERE pi() > level
+SELECT count(*) FILTER (WHERE now() IS NULL) FROM patient
+SELECT count(*) FROM patient p JOIN codes c ON p.level = c.code AND random() < 1

@@ -100,6 +100,7 @@ class _Thread:
         self._channel = _Channel(self._put)
         self._spec = spec
         self._status = "signal SIGKILL"
+        self._lent: list[engine.Connection] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -108,7 +109,7 @@ class _Thread:
 
     def _run(self) -> None:
         try:
-            _WORK[self._spec.entry](self._channel, self._spec)
+            _WORK[self._spec.entry](self._channel, self._spec, self._lent)
         except _EndedError:
             return
         except Exception as error:  # noqa: BLE001 - as a worker's process ends
@@ -126,6 +127,7 @@ class _Thread:
 
     def kill(self) -> None:
         self._channel.inbox.put(None)
+        _ENGINES.interrupt(self._lent)
 
     async def stop(self) -> WorkerEnd:
         self.kill()
@@ -145,15 +147,19 @@ class _Engines:
         self._lock = threading.Lock()
 
     @contextmanager
-    def lend(self, spec: WorkerSpec) -> Iterator[None]:
-        """Within, the set-up of a worker in this thread yields an engine as the worker has it."""
+    def lend(self, spec: WorkerSpec, lent: list[engine.Connection]) -> Iterator[None]:
+        """Within, the set-up of a worker in this thread yields an engine as the worker has it.
+
+        Args:
+            spec: Of the worker.
+            lent: Gets the engine, for who may have to interrupt it.
+        """
         paths = {
             mount.target: str(mount.source)
             for mount in spec.mounts
             if mount.target.startswith(_PRODUCT)
         }
         key = tuple(f"{target} {source}" for target, source in sorted(paths.items()))
-        lent: list[engine.Connection] = []
 
         def set_up(message: Message) -> tuple[engine.Connection, int]:
             with self._lock:
@@ -168,8 +174,16 @@ class _Engines:
         try:
             yield
         finally:
-            for connection in lent:
+            while lent:
+                with self._lock:
+                    connection = lent.pop()
                 self._return(key, connection)
+
+    def interrupt(self, lent: list[engine.Connection]) -> None:
+        """Interrupts what a worker runs, if it hasn't given its engine back."""
+        with self._lock:
+            for connection in lent:
+                connection.interrupt()
 
     def _return(self, key: tuple[str, ...], connection: engine.Connection) -> None:
         tables = connection.execute(
@@ -198,17 +212,17 @@ def _attach(connection: engine.Connection, catalog: str, path: str) -> None:
     _ATTACH(connection, catalog, getattr(_current, "paths", {}).get(path, path))
 
 
-def _stage1(channel: _Channel, spec: WorkerSpec) -> None:
-    with _ENGINES.lend(spec):
+def _stage1(channel: _Channel, spec: WorkerSpec, lent: list[engine.Connection]) -> None:
+    with _ENGINES.lend(spec, lent):
         stage1.work(channel, _mount(spec, "/cells"))  # type: ignore[arg-type]
 
 
-def _stage2(channel: _Channel, spec: WorkerSpec) -> None:
-    with _ENGINES.lend(spec):
+def _stage2(channel: _Channel, spec: WorkerSpec, lent: list[engine.Connection]) -> None:
+    with _ENGINES.lend(spec, lent):
         stage2.work(channel)  # type: ignore[arg-type]
 
 
-def _release(channel: _Channel, spec: WorkerSpec) -> None:
+def _release(channel: _Channel, spec: WorkerSpec, _lent: list[engine.Connection]) -> None:
     channel.send({"type": "ready"})
     job = release.Release(
         channel.receive(),
@@ -219,7 +233,7 @@ def _release(channel: _Channel, spec: WorkerSpec) -> None:
     channel.send(job.answer())
 
 
-_WORK: dict[str, Callable[[_Channel, WorkerSpec], None]] = {
+_WORK: dict[str, Callable[[_Channel, WorkerSpec, list[engine.Connection]], None]] = {
     "stage1": _stage1,
     "release": _release,
     "stage2": _stage2,

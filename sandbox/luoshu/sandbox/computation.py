@@ -344,7 +344,10 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         limit = self.isolation.config.max_rows
         try:
             results = await self._timed("compute", self._cells(self._plan))
-            released = await self._release(self._plan, results)
+            if self._plan.tables:
+                released = await self._release(self._plan, results)
+            else:
+                released = answers.released_as_they_are(results)
             job: _Message = {
                 "type": "shape",
                 "cells": [

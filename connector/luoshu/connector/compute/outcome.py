@@ -41,3 +41,9 @@ class Refusal:
         if self.rule is not None:
             metadata["rule"] = self.rule
         return NodeError(self.reason, self.message, metadata=metadata)
+
+
+def failure_error(reason: str, decision_index: int) -> NodeError:
+    """What a caller is told of a failed computation: one text, whatever it was."""
+    told = "CANCELLED" if reason == "CANCELLED" else "QUERY_FAILED"
+    return NodeError(told, metadata={"decision": str(decision_index)})

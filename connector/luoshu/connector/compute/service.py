@@ -34,7 +34,7 @@ from luoshu.connector.compute.budget import PrivacyCharge, charge_of
 from luoshu.connector.compute.entries import Pseudonyms
 from luoshu.connector.compute.gatekeeping import AuthenticRequest, Gatekeeper, RequestKey, Ruling
 from luoshu.connector.compute.history import Audience, ReleaseHistory, ScopedHistory
-from luoshu.connector.compute.outcome import ComputationState, Phase, Refusal
+from luoshu.connector.compute.outcome import ComputationState, Phase, Refusal, failure_error
 from luoshu.connector.compute.projection import (
     Computation as StoredComputation,
 )
@@ -237,7 +237,7 @@ class ComputeService:
             raise NodeError("INTERNAL", private=f"{request_id} ended without an outcome")
         if stored.state is ComputationState.DENIED:
             raise stored.refusal.error(stored.decision_index)
-        raise _failure(stored.refusal.reason, stored.decision_index)
+        raise failure_error(stored.refusal.reason, stored.decision_index)
 
     async def cancel(self, caller: str, request_id: str) -> None:
         """Ends a computation and its workers; harmless once it has ended.
@@ -496,9 +496,3 @@ def _check_same(request_digest: str, asked: AuthenticRequest) -> None:
             "ALREADY_EXISTS",
             "This request id was used before for another request; take a new one.",
         )
-
-
-def _failure(reason: str, decision_index: int) -> NodeError:
-    """What a caller is told of a failed computation: one text, whatever it was."""
-    told = "CANCELLED" if reason == "CANCELLED" else "QUERY_FAILED"
-    return NodeError(told, metadata={"decision": str(decision_index)})

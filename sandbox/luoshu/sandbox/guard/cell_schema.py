@@ -110,7 +110,8 @@ def _column_name(key: Expression) -> str:
 def _inner(column: Expression) -> Inner:
     if isinstance(column, plan.Call) and column.kind == "OPERATOR_COALESCE":
         value, *rest = column.children
-        if isinstance(value, Inner) and len(rest) == 1 and _is_zero(rest[0]):
+        is_same = all(child.type == column.type for child in column.children)
+        if isinstance(value, Inner) and is_same and len(rest) == 1 and _is_zero(rest[0]):
             return value
     if isinstance(column, Inner) and column.function in {"count", "count_star"}:
         return column

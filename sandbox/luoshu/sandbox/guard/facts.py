@@ -439,6 +439,8 @@ def monomial(expression: Expression) -> Monomial:
             if not number or magnitude is None:
                 raise UnprovenError("an aggregate of what is no exact number")
             if isinstance(expression, PublicValue):
+                if not expression.name:  # weights of one's own could tell persons apart
+                    raise UnprovenError("an aggregate of a computed public value")
                 names: tuple[str, ...] = (expression.name,)
             else:
                 names = expression.names

@@ -129,7 +129,7 @@ def _indexes(value: object, count: int, what: str) -> list[int]:
 
 
 def _join(node: object, depth: int) -> Operator:
-    kind, children, left_map, right_map, conditions, _, _ = _fields(
+    kind, children, left_map, right_map, conditions, _, marks = _fields(
         node, "join", "join_type", "children", "left_projection_map", "right_projection_map",
         "conditions", "mark_index", "mark_types",
         fixed={
@@ -141,6 +141,7 @@ def _join(node: object, depth: int) -> Operator:
     )  # fmt: skip
     if kind not in _JOINS:
         raise PlanError(f"the join {_name(kind)}")
+    _types(marks)
     left, right = _several(children, "join", 2)
     pairs = []
     for condition in _several(conditions, "join"):
@@ -202,13 +203,15 @@ def _cte(node: object, depth: int) -> Operator:
 
 
 def _cte_ref(node: object, _depth: int) -> Operator:
-    index, types, *_ = _fields(
+    index, types, _, bound = _fields(
         node, "CTE reference", "cte_index", "chunk_types", "table_index", "bound_columns",
         fixed={"type": "LOGICAL_CTE_REF", "children": [], "is_recurring": False},
         optional={"expressions": []},
     )  # fmt: skip
     if not _is_count(index):
         raise PlanError("a CTE reference of unknown form")
+    for name in _several(bound, "CTE"):
+        _text(name)
     return plan.CteRef(int(index), tuple(_type(kind) for kind in _several(types, "CTE")))
 
 
@@ -467,14 +470,16 @@ def _expression(node: object, depth: int) -> Expression:
 
 
 def _function(node: object, depth: int) -> Expression:
-    kind, children, returned, arguments, qname, serialized, data, _ = _fields(
+    kind, children, returned, arguments, qname, serialized, data, is_operator = _fields(
         node, "function", "type", "children", "return_type", "arguments", "qname",
         "has_serialize", "function_data", "is_operator",
         fixed={"expression_class": "BOUND_FUNCTION"},
         defaults={"function_data": None, "is_operator": False},
     )  # fmt: skip
     inner = tuple(_expression(child, depth + 1) for child in _several(children, "function"))
-    _several(arguments, "function")
+    _types(arguments)
+    if not isinstance(serialized, bool) or not isinstance(is_operator, bool):
+        raise PlanError("a function of unknown form")
     name = _path(qname)
     is_try = may_overflow = False
     if name == "__cast" and kind == "OPERATOR_CAST":
@@ -501,7 +506,7 @@ def _case(node: object, depth: int) -> Expression:
 
 
 def _aggregate(node: object) -> plan.Aggregate:
-    children, _, qname, returned, kind, where = _fields(
+    children, arguments, qname, returned, kind, where = _fields(
         node, "aggregate", "children", "arguments", "qname", "return_type", "aggregate_type",
         "filter",
         fixed={
@@ -512,6 +517,7 @@ def _aggregate(node: object) -> plan.Aggregate:
             "state_export": "NONE",
         },
     )  # fmt: skip
+    _types(arguments)
     if kind not in {"DISTINCT", "NON_DISTINCT"}:
         raise PlanError("an aggregate of unknown form")
     return plan.Aggregate(
@@ -600,6 +606,10 @@ def _type(node: object) -> ValueType:
         if _is_count(width) and _is_count(scale):
             return ValueType("DECIMAL", int(width), int(scale))
     raise PlanError(f"the type {_name(name)}")
+
+
+def _types(value: object) -> tuple[ValueType, ...]:
+    return tuple(_type(kind) for kind in _several(value, "types"))
 
 
 def _fields(

@@ -27,8 +27,8 @@ from luoshu.sandbox.guard.refusals import Refusal, refuse
 from luoshu.sandbox.guard.relations import Public, Relations, Released, one_units_groups
 from luoshu.sandbox.guard.shapes import Shapes
 from luoshu.sandbox.guard.sources import Relation
-from luoshu.sandbox.guard.text import stored, unstored
-from luoshu.sandbox.schema import TableSchema, ValueType
+from luoshu.sandbox.guard.text import stored, stored_type, unstored
+from luoshu.sandbox.schema import DOUBLE, TableSchema, ValueType
 
 MAX_OUTPUTS = 256
 
@@ -109,8 +109,20 @@ def split(
     body = Shapes(special, definition).statement(operator)
     if len(requests.items) > MAX_CELL_QUERIES:
         raise refuse(Refusal.SIZE, "The query has too many parts; ask in several queries.")
-    columns = ", ".join(f"x{n} AS {identifier(name)}" for n, name in enumerate(names))
+    types = plan.output_types(operator)
+    columns = ", ".join(
+        f"{_output(f'x{n}', kind)} AS {identifier(name)}"
+        for n, (name, kind) in enumerate(zip(names, types, strict=True))
+    )
     return Split(tuple(requests.items), _named(body, columns))
+
+
+def _output(value: str, kind: ValueType) -> str:
+    """A column of the result: of a type that results have, and finite."""
+    value = stored(value, kind)
+    if stored_type(kind) == DOUBLE:
+        return f"CASE WHEN isfinite({value}) THEN {value} END"
+    return value
 
 
 def _named(body: str, columns: str) -> str:

@@ -53,8 +53,9 @@ def check_condition(condition: Expression) -> None:
         children = condition.children
         if condition.kind in _COMPARISONS and all(isinstance(c, Atom) for c in children):
             return
-        first = children[0]
-        if condition.kind in _NULL_CHECKS and isinstance(first, Atom) and _names_unit(first):
+        if condition.kind in _NULL_CHECKS and all(
+            isinstance(child, Atom) and _names_unit(child) for child in children
+        ):
             return  # it always has a value
     if isinstance(condition, Atom):
         if condition.role is Role.UNIT:

@@ -46,13 +46,22 @@ from luoshu.sandbox.guard.facts import (
     UnprovenError,
     conjuncts,
 )
-from luoshu.sandbox.guard.functions import EQUALITIES
+from luoshu.sandbox.guard.fans import Unique, check_no_fan, unique_of
+from luoshu.sandbox.guard.functions import COMPARISONS, EQUALITIES
 from luoshu.sandbox.guard.obligations import branches_owed, check_partition
 from luoshu.sandbox.guard.plan import Expression, Operator
 from luoshu.sandbox.guard.plan_reader import ROW_ID, PlanError, read_plan
 from luoshu.sandbox.guard.public import check_beside, check_public, is_public
 from luoshu.sandbox.guard.refusals import Refusal, refuse
-from luoshu.sandbox.schema import BIGINT, BOOLEAN, CellSchema, TableSchema, Use, ValueType
+from luoshu.sandbox.schema import (
+    BIGINT,
+    BOOLEAN,
+    HUGEINT,
+    CellSchema,
+    TableSchema,
+    Use,
+    ValueType,
+)
 
 MAX_ROWS = 2**40
 _MAX_VALUE = 2**86
@@ -69,6 +78,7 @@ class Rows:
         grouped: After an aggregate by unit: what it grouped by; None otherwise.
         pending: After an aggregate of several units: the columns of COUNT(DISTINCT unit) of the
             rows behind each of its values, which have to be compared with the threshold.
+        nobodys: Readings of public rows and guarded groups that the rows are joined with.
     """
 
     columns: tuple[Expression, ...]
@@ -76,6 +86,7 @@ class Rows:
     conditions: tuple[Expression, ...] = ()
     grouped: frozenset[Expression] | None = None
     pending: frozenset[Expression] = frozenset()
+    nobodys: frozenset[int] = frozenset()
 
 
 def verify(
@@ -137,23 +148,25 @@ class _Verifier:
     mode: str
     fresh: Iterator[int] = field(default_factory=itertools.count)
     ctes: dict[int, Rows] = field(default_factory=dict)
-    public_ctes: set[int] = field(default_factory=set)
+    public_ctes: dict[int, Unique] = field(default_factory=dict)
+    unique: dict[int, Unique] = field(default_factory=dict)
+    """What is unique in each reading of rows that are nobody's."""
     scanned: set[str] = field(default_factory=set)
     """The protected tables that were met, as `catalog.table`."""
 
     def rows(self, operator: Operator) -> Rows:
         """Proves an operator and everything below it."""
-        if not isinstance(operator, plan.Get) and is_public(
-            operator, self.tables, self.public_ctes
-        ):
+        is_taken_apart = isinstance(operator, plan.Get) or (
+            isinstance(operator, plan.Join) and operator.kind == "INNER"
+        )
+        if not is_taken_apart and is_public(operator, self.tables, self.public_ctes):
             types = check_beside(operator)
-            scan = next(self.fresh)
-            return Rows(
-                tuple(
-                    PublicValue(kind, scan, place, "", _largest(kind.name, kind.width))
-                    for place, kind in enumerate(types)
-                )
+            scan = self._nobodys(unique_of(operator, self.public_ctes))
+            columns = (
+                PublicValue(kind, scan, place, "", _largest(kind.name, kind.width))
+                for place, kind in enumerate(types)
             )
+            return Rows(tuple(columns), nobodys=frozenset({scan}))
         match operator:
             case plan.Get():
                 return self._scan(operator)
@@ -168,13 +181,22 @@ class _Verifier:
             case plan.Cte():
                 if is_public(operator.definition, self.tables, self.public_ctes):
                     check_beside(operator.definition)
-                    self.public_ctes.add(operator.index)
+                    found = unique_of(operator.definition, self.public_ctes)
+                    self.public_ctes[operator.index] = found
                 else:
                     self.ctes[operator.index] = self.rows(operator.definition)
                 return self.rows(operator.child)
             case plan.CteRef():
                 return self._cte_use(operator)
         raise UnprovenError(f"{type(operator).__name__} over protected rows")
+
+    def _nobodys(self, unique: Unique) -> int:
+        scan = next(self.fresh)
+        self.unique[scan] = unique
+        return scan
+
+    def _check_no_fan(self, scans: Collection[int], conditions: Sequence[Expression]) -> None:
+        check_no_fan({scan: self.unique[scan] for scan in scans}, conditions)
 
     def _scan(self, operator: plan.Get) -> Rows:
         scan = next(self.fresh)
@@ -187,8 +209,11 @@ class _Verifier:
                 break
             if table.unit is not None:
                 self.scanned.add(f"{table.catalog}.{table.table}")
-            owners = frozenset() if table.unit is None else frozenset({frozenset({scan})})
-            return Rows(tuple(self._leaf(table, scan, i) for i in operator.output), owners)
+            columns_out = tuple(self._leaf(table, scan, i) for i in operator.output)
+            if table.unit is None:
+                self.unique[scan] = tuple(frozenset({place}) for place in operator.output)
+                return Rows(columns_out, nobodys=frozenset({scan}))
+            return Rows(columns_out, frozenset({frozenset({scan})}))
         raise UnprovenError("a scan of anything but a prepared table")
 
     @staticmethod
@@ -239,10 +264,10 @@ class _Verifier:
             raise UnprovenError(
                 f"a group that is compared with, without a check that it has {self.min_units} units"
             )
-        scan = next(self.fresh)
-        return Rows(
-            tuple(Guarded(column.type, scan, place) for place, column in enumerate(rows.columns))
-        )
+        (below,) = rows.nobodys
+        scan = self._nobodys(self.unique[below])
+        columns = (Guarded(column.type, scan, n) for n, column in enumerate(rows.columns))
+        return Rows(tuple(columns), nobodys=frozenset({scan}))
 
     def _is_enough(self, part: Expression, units: Expression) -> bool:
         if (
@@ -277,6 +302,7 @@ class _Verifier:
             if not (
                 isinstance(part, plan.Call)
                 and part.kind in EQUALITIES
+                and (part.kind, part.name) in COMPARISONS
                 and len(part.children) == 2
                 and part.type == BOOLEAN
             ):
@@ -353,6 +379,7 @@ class _Verifier:
                 (*columns, *_mapped(right.columns, operator.right_map)),
                 left.owners | right.owners,
                 (*left.conditions, *right.conditions),
+                nobodys=left.nobodys | right.nobodys,
             )
             return self._meeting(both, parts)
         return self._one_sided(operator, left, right, parts, columns)
@@ -380,6 +407,7 @@ class _Verifier:
             raise UnprovenError("OR in a subquery over protected rows")
         kept = replace(left, owners=owners if operator.kind == "LEFT" else left.owners)
         if operator.kind == "LEFT":
+            self._check_no_fan(right.nobodys, (*right.conditions, *parts))
             scan = next(self.fresh)
             others = tuple(
                 Missing(column.type, scan, place)
@@ -412,7 +440,13 @@ class _Verifier:
             for scan in owner - scans.keys():
                 scans[scan] = next(self.fresh)
         owners = frozenset(frozenset(scans[scan] for scan in owner) for owner in found.owners)
-        return Rows(columns, owners, conditions, grouped)
+        nobodys = set()
+        for scan in found.nobodys:
+            if scan not in scans:
+                scans[scan] = next(self.fresh)
+            self.unique[scans[scan]] = self.unique[scan]
+            nobodys.add(scans[scan])
+        return Rows(columns, owners, conditions, grouped, nobodys=frozenset(nobodys))
 
     def _group_by(self, operator: plan.GroupBy) -> Rows:
         rows = self.rows(operator.child)
@@ -423,6 +457,7 @@ class _Verifier:
         if len(rows.owners) != 1:
             raise UnprovenError("protected tables that are not joined by their privacy unit")
         (owner,) = rows.owners
+        self._check_no_fan(rows.nobodys, rows.conditions)
         groups = tuple(self._used(group, rows) for group in operator.groups)
         for group in groups:
             facts.check_inner_key(group)
@@ -465,7 +500,7 @@ class _Verifier:
         if read.magnitude >= _MAX_VALUE:
             raise UnprovenError("a sum that may overflow")
         if function == "sum":
-            if (call.type.name, call.type.scale) not in {("HUGEINT", 0), ("DECIMAL", read.scale)}:
+            if call.type not in {HUGEINT, ValueType("DECIMAL", 38, read.scale)}:
                 raise UnprovenError("a sum of another type than expected")
             magnitude = read.magnitude * MAX_ROWS
         else:
@@ -515,7 +550,9 @@ class _Verifier:
         needed = behind or {frozenset()}
         if not needed <= units.keys():
             raise UnprovenError("a group of several units, without a check that it has enough")
-        return Rows(tuple(columns), pending=frozenset(units[where] for where in needed))
+        pending = frozenset(units[where] for where in needed)
+        reading = self._nobodys((frozenset(range(len(groups))),))
+        return Rows(tuple(columns), pending=pending, nobodys=frozenset({reading}))
 
     @staticmethod
     def _is_units(

@@ -72,6 +72,7 @@ def find() -> dict[str, object]:
     for worker in WORKERS:
         importlib.import_module(f"luoshu.sandbox.worker.{worker}")
     engine.warm_up()
+    importlib.import_module("numpy.ma")  # `np.unique` loads it when it is first called
     numpy, parts = _package("numpy")
     noise = _noise()
     stdlib = Path(sysconfig.get_path("stdlib")).resolve()
