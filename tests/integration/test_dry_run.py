@@ -80,7 +80,7 @@ def test_several_products(tmp_path: Path) -> None:
 def test_what_cannot_be_prepared(tmp_path: Path) -> None:
     product = write_product(tmp_path)
     with pytest.raises(HistoryError):
-        next(dry_run([product], [BY_SEX], history=tmp_path))
+        next(dry_run([product], [BY_SEX], history=product))
     (tmp_path / "visits.parquet").unlink()
     with pytest.raises(PreparationError, match="There is no file"):
         next(dry_run([product], [BY_SEX]))

@@ -7,9 +7,12 @@ the product's own floor.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -48,6 +51,7 @@ EXIT_CODES = {RELEASED: 0, DENIED: 3, FAILED: 4}
 USAGE_EXIT_CODE = 2
 _UNITS = "units"
 _RELEASED = "released"
+_LOCK = ".lock"
 
 Answer: TypeAlias = "dict[str, object]"
 
@@ -99,7 +103,10 @@ def dry_run(
         raise ProductFileError("Two product files have the same id; give each product once.")
     sandbox = Sandbox.start(config)
     try:
-        with tempfile.TemporaryDirectory(prefix="luoshu-dry-run-") as directory:
+        with (
+            _alone(history),
+            tempfile.TemporaryDirectory(prefix="luoshu-dry-run-") as directory,
+        ):
             units = Path(directory) / _UNITS if history is None else history / _UNITS
             prepared = [
                 prepare_product(
@@ -116,6 +123,26 @@ def dry_run(
                     yield runner.run(answer)
     finally:
         sandbox.close()
+
+
+@contextmanager
+def _alone(directory: Path | None) -> Iterator[None]:
+    """Waits until no other dry run uses the history: each must see what the other released."""
+    if directory is None:
+        yield
+        return
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise HistoryError(
+            f"The history directory {directory} can't be used: {error.strerror}."
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _history(
