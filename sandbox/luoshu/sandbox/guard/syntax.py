@@ -10,6 +10,7 @@ from typing import Any
 
 from luoshu.sandbox.errors import QueryError
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
+from luoshu.sandbox.guard.refused import check_function
 from luoshu.sandbox.schema import TableSchema
 
 _MAX_NODES = 20_000
@@ -70,6 +71,8 @@ def check_syntax(statement: dict[str, object], tables: Sequence[TableSchema]) ->
             )
         if isinstance(node.get("at_clause"), dict):
             raise refuse(Refusal.TABLE, "FROM takes a table without AT (time travel).")
+        if group in {"FUNCTION", "WINDOW"}:
+            check_function(folded(str(node.get("function_name"))))
         if kind == "BASE_TABLE":
             _check_table(node, tables, ctes)
 
