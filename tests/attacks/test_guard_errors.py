@@ -7,7 +7,7 @@ fail, but by them alone.
 from __future__ import annotations
 
 import pytest
-from attack_world import MAIL, Answers, Attack, World, constant, denied, family
+from attack_world import MAIL, Answers, Attack, World, constant, denied, family, silent
 
 _HER = f"email = '{MAIL}'"
 
@@ -35,7 +35,6 @@ ATTACKS = family(
             "negative_root": "SELECT sum(sqrt(5000000 - income)) FROM person",
             "log_of_zero": "SELECT sum(log(income - 20000.25)) FROM person",
             "factorial": "SELECT sum(factorial(age::INT)) FROM person",
-            "overflowing_product": "SELECT sum(income * income * income * income) FROM person",
             "overflowing_shift": "SELECT sum(1 << age) FROM person",
             "overflowing_date": "SELECT count(*) FROM person WHERE joined + age * 1000000 > joined",
             "character_of_age": "SELECT count(*) FROM person WHERE chr(age::INT) = 'a'",
@@ -68,6 +67,10 @@ ATTACKS = family(
             "pad_of_cell": "SELECT lpad('x', 1000000000, 'y') || count(*) FROM person",
             "error_of_constant": "SELECT count(*), error('x') FROM person",
         },
+    ),
+    silent(
+        "products beyond what is added up exactly",
+        {"overflowing_product": "SELECT sum(income * income * income * income) FROM person"},
     ),
     denied(
         "constants that only a lazy engine would cast",

@@ -233,8 +233,8 @@ class ComponentKind(StrEnum):
     UNITS = "units"
     """One for each unit with at least one row."""
     SET = "set"
-    """Like UNITS, of a branch of a condition. Never released: a cell in which some, but too few
-    units are in the branch is withheld whole."""
+    """Like UNITS, of a branch of a condition. Never released: a cell in which too few units are
+    in the branch is withheld whole, also if there are none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.constants import cast_succeeds
-from luoshu.sandbox.guard.functions import COMPARISONS, OPERATORS, TOTAL
+from luoshu.sandbox.guard.functions import COMPARISONS, EQUALITIES, OPERATORS, TOTAL
 from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.schema import BOOLEAN, DOUBLE, ColumnSchema, TableSchema, Use, ValueType
 
@@ -99,6 +99,7 @@ class Guarded(plan.Leaf):
 
     scan: int
     place: int
+    is_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,9 +299,44 @@ def check_condition(expression: Expression) -> None:
         UnprovenError: It reads what isn't declared `filter`, or computes in a way not known.
     """
     _check_filter_use(expression)
+    _check_guarded(expression)
     check_total(expression)
     if expression.type != BOOLEAN:
         raise UnprovenError("a condition that is not true or false")
+
+
+def _check_guarded(expression: Expression) -> None:
+    """Requires that a guarded value is compared with a column of the row, and nothing else.
+
+    Compared with a constant it would be a switch: the same answer for all rows, which tells the
+    value, digit by digit, and no result that is told differs by few units.
+    """
+    if isinstance(expression, plan.Call) and (expression.kind, expression.name) in COMPARISONS:
+        for side, other in (expression.children, expression.children[::-1]):
+            values = [leaf for leaf in plan.leaves_of(side) if isinstance(leaf, Guarded)]
+            if not values or isinstance(_uncast(other), Column | Inner):
+                continue
+            is_key = isinstance(side, Guarded) and side.is_key
+            if not (is_key and expression.kind in EQUALITIES and isinstance(other, PublicValue)):
+                raise UnprovenError(
+                    "a subquery over other units whose value is compared with anything but a "
+                    "column of the row"
+                )
+        return
+    if isinstance(expression, Guarded):
+        raise UnprovenError("a subquery over other units that is not compared with a column")
+    for child in plan.children_of(expression):
+        _check_guarded(child)
+
+
+def _uncast(expression: Expression) -> Expression:
+    while (
+        isinstance(expression, plan.Call)
+        and (expression.kind, expression.name) == _CAST
+        and not expression.is_try
+    ):
+        (expression,) = expression.children
+    return expression
 
 
 def _check_filter_use(expression: Expression) -> None:

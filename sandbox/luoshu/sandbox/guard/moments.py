@@ -84,7 +84,7 @@ def expression(name: str, place: Place, count: int) -> str:
         spread = _spread(place, rows, 0, 0)
         # n·Σx² − (Σx)² over n² or n(n−1), never below zero.
         below = f"{n} * {n}" if name.endswith("_pop") else f"({n} * ({n} - 1))"
-        value = f"greatest({spread}, 0) / nullif({below}, 0)"
+        value = f"{_not_negative(spread)} / nullif({below}, 0)"
         return rounded(f"sqrt({value})" if name.startswith("stddev") else value)
     if count != 2:
         return "NULL"
@@ -97,7 +97,7 @@ def expression(name: str, place: Place, count: int) -> str:
     values = {
         "covar_pop": f"{sxy} / ({n} * {n})",
         "covar_samp": f"{sxy} / nullif({n} * ({n} - 1), 0)",
-        "corr": f"{sxy} / nullif(sqrt(greatest({sxx}, 0)) * sqrt(greatest({syy}, 0)), 0)",
+        "corr": (f"{sxy} / nullif(sqrt({_not_negative(sxx)}) * sqrt({_not_negative(syy)}), 0)"),
         "regr_slope": f"{sxy} / nullif({sxx}, 0)",
         "regr_intercept": (
             f"(CAST({place(y)} AS DOUBLE) - {sxy} / nullif({sxx}, 0) * "
@@ -109,6 +109,11 @@ def expression(name: str, place: Place, count: int) -> str:
         "regr_sxy": f"{sxy} / {n}",
     }
     return rounded(values[name])
+
+
+def _not_negative(value: str) -> str:
+    """A difference of doubles that can come out just below zero; NULL stays NULL."""
+    return f"CASE WHEN {value} < 0 THEN 0 ELSE {value} END"
 
 
 def _spread(place: Place, rows: str, one: int, other: int) -> str:

@@ -83,6 +83,22 @@ _OUTSIDE = frozenset(
     ]
 )
 
+# Functions whose result can be as large as a number says.
+_GROWING = frozenset(
+    [
+        "repeat",
+        "lpad",
+        "rpad",
+        "range",
+        "generate_series",
+        "format",
+        "printf",
+        "bar",
+        "array_resize",
+        "list_resize",
+    ]
+)
+
 Render = Callable[[Operator], "str | None"]
 
 
@@ -264,6 +280,12 @@ def _sql(expression: Expression, side: str = "") -> str:
 
 
 def _check_functions(expression: Expression) -> None:
+    if isinstance(expression, plan.Call) and short_name(expression.name) in _GROWING:
+        raise refuse(
+            Refusal.FUNCTION,
+            f"The function {shown(short_name(expression.name))} is not accepted: its result can be "
+            "of any size. Shape the result yourself.",
+        )
     if isinstance(expression, plan.Call) and short_name(expression.name) in _OUTSIDE:
         raise refuse(
             Refusal.FUNCTION,

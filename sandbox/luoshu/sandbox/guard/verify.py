@@ -266,7 +266,10 @@ class _Verifier:
             )
         (below,) = rows.nobodys
         scan = self._nobodys(self.unique[below])
-        columns = (Guarded(column.type, scan, n) for n, column in enumerate(rows.columns))
+        columns = (
+            Guarded(column.type, scan, n, not isinstance(column, Guarded))
+            for n, column in enumerate(rows.columns)
+        )
         return Rows(tuple(columns), nobodys=frozenset({scan}))
 
     def _is_enough(self, part: Expression, units: Expression) -> bool:

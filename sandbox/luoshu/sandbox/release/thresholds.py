@@ -8,8 +8,9 @@ For every component of every cell, grouped or not:
 - *dominance*: no unit contributes more than a share of the sum of absolute contributions;
 - *bound*: a sum that equals its number of rows times a declared bound tells every row's value.
 
-Further, a component of kind SET with some units, but fewer than the threshold, withholds its
-whole cell; and the cells of one prefix come out all or not at all.
+Further, a component of kind SET with fewer units than the threshold withholds its whole cell,
+also one with none: else whether somebody is in it could be told; and the cells of one prefix
+come out all or not at all.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def judge(
     for number, component in enumerate(components):
         if component.kind is ComponentKind.SET:
             units = found[number].units
-            small = (units > 0) & (units < needed)
+            small = units < needed
             allowed[:, small] = False
             withheld += [Withheld(None, int(cell), Rule.SET) for cell in np.flatnonzero(small)]
     return Judged(result, starts, found, allowed, withheld)
