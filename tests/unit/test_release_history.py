@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import struct
@@ -157,6 +158,27 @@ async def test_a_directory_keeps_scopes_apart(tmp_path: Path, entry: Path) -> No
         assert transaction.names == ["customers/000000000001.history"]
         assert port.directory is not None
         assert (port.directory / transaction.names[0]).read_bytes() == data
+
+
+async def test_transactions_of_two_runs_over_one_directory_wait(
+    tmp_path: Path, entry: Path
+) -> None:
+    data = entry.read_bytes()  # noqa: ASYNC240
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    ports = [DirectoryHistory(tmp_path / "h", lambda _: Scope("s", bytes(32))) for _ in range(2)]
+    entered = asyncio.Event()
+
+    async def second() -> list[str]:
+        entered.set()
+        async with ports[1].transaction(["p.t"]) as transaction:
+            return list(transaction.names)
+
+    async with ports[0].transaction(["p.t"]) as transaction:
+        waiting = asyncio.create_task(second())
+        await entered.wait()
+        await transaction.commit(entry, digest)
+        assert not waiting.done()
+    assert await waiting == ["s/000000000001.history"]
 
 
 def test_a_delta_of_another_digest_is_not_kept(tmp_path: Path, entry: Path) -> None:

@@ -103,17 +103,15 @@ def dry_run(
         raise ProductFileError("Two product files have the same id; give each product once.")
     sandbox = Sandbox.start(config)
     try:
-        with (
-            _alone(history),
-            tempfile.TemporaryDirectory(prefix="luoshu-dry-run-") as directory,
-        ):
+        with tempfile.TemporaryDirectory(prefix="luoshu-dry-run-") as directory:
             units = Path(directory) / _UNITS if history is None else history / _UNITS
-            prepared = [
-                prepare_product(
-                    product, base, Path(directory, product.id), sandbox.isolation, units
-                )
-                for product, base in loaded
-            ]
+            with _preparing(history):
+                prepared = [
+                    prepare_product(
+                        product, base, Path(directory, product.id), sandbox.isolation, units
+                    )
+                    for product, base in loaded
+                ]
             port = _history(prepared, history, units)
             with asyncio.Runner() as runner:
                 for sql in sqls:
@@ -126,8 +124,8 @@ def dry_run(
 
 
 @contextmanager
-def _alone(directory: Path | None) -> Iterator[None]:
-    """Waits until no other dry run uses the history: each must see what the other released."""
+def _preparing(directory: Path | None) -> Iterator[None]:
+    """Waits until no other dry run prepares with the same registry of units."""
     if directory is None:
         yield
         return

@@ -12,6 +12,7 @@ other could release two halves of a difference.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import re
@@ -25,6 +26,8 @@ from typing import Protocol
 SECRET_BYTES = 32
 _NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,127}/){0,3}[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ENTRY = re.compile(r"([0-9]{12})\.history")
+_LOCK = ".lock"
+_POLL_SECONDS = 0.01
 _CHUNK = 1 << 20
 
 
@@ -122,7 +125,7 @@ class Scope:
 class DirectoryHistory:
     """Scopes as directories of numbered files, for the dry run.
 
-    Serialises within this process; the dry run is the directory's only user.
+    A lock on a file serialises transactions of all processes and threads that use the directory.
     """
 
     def __init__(self, directory: Path, scope_of: Callable[[Sequence[str]], Scope]) -> None:
@@ -137,7 +140,6 @@ class DirectoryHistory:
         """
         self._directory = directory.resolve()
         self._scope_of = scope_of
-        self._lock = asyncio.Lock()
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -154,8 +156,17 @@ class DirectoryHistory:
     async def transaction(self, tables: Sequence[str]) -> AsyncIterator[_DirectoryTransaction]:
         """See the port."""
         scope = self._scope_of(tables)
-        async with self._lock:
+        try:
+            path = self._directory / _LOCK
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise HistoryUnavailableError(f"it can't be locked: {error.strerror}") from None
+        try:
+            while not _is_locked(descriptor):  # noqa: ASYNC110 - other processes tell no event
+                await asyncio.sleep(_POLL_SECONDS)
             yield _DirectoryTransaction(self._directory, scope)
+        finally:
+            os.close(descriptor)
 
 
 class _DirectoryTransaction:
@@ -174,6 +185,15 @@ class _DirectoryTransaction:
     async def commit(self, path: Path, digest: str) -> None:
         target = self._directory / f"{self._next:012}.history"
         await asyncio.to_thread(copy_durably, path, target, digest)
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Tries to take the lock; waiting for it in a thread could not be cancelled."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def copy_durably(source: Path, target: Path, digest: str) -> None:
