@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -645,8 +646,8 @@ def test_two_workers_at_once(tmp_path: Path) -> None:
     preparing, both = threading.Lock(), threading.Barrier(2, timeout=60)
 
     def ask(sql: str) -> object:
-        with unwalled_dry_runs():
-            answers = dry_run(products, [_TWELVE, sql], as_analyst=True, history=history)
+        asked = dry_run(products, [_TWELVE, sql], as_analyst=True, history=history)
+        with unwalled_dry_runs(), closing(asked) as answers:
             with preparing:
                 assert _value(next(answers)) is not None
             both.wait()
