@@ -9,6 +9,7 @@ import duckdb
 
 from luoshu.sandbox import engine
 from luoshu.sandbox.guard.check import CheckedQuery, check_query
+from luoshu.sandbox.guard.claims import Claim
 from luoshu.sandbox.guard.verify import verify
 from luoshu.sandbox.schema import (
     BIGINT,
@@ -18,6 +19,7 @@ from luoshu.sandbox.schema import (
     VARCHAR,
     CellSchema,
     ColumnSchema,
+    ComponentKind,
     TableSchema,
     Use,
     ValueType,
@@ -72,19 +74,39 @@ def write_product(directory: Path) -> Path:
 
 GROUP, FILTER, AGGREGATE = Use.GROUP, Use.FILTER, Use.AGGREGATE
 TABLE = TableSchema(
-    catalog="p0",
+    catalog="visits",
     table="visits",
     unit="patient_id",
     columns=(
         ColumnSchema("ward", VARCHAR, frozenset({GROUP, FILTER})),
         ColumnSchema("sex", VARCHAR, frozenset({GROUP, FILTER})),
-        ColumnSchema("age", BIGINT, frozenset({AGGREGATE, FILTER})),
-        ColumnSchema("cost", ValueType("DECIMAL", 18, 2), frozenset({AGGREGATE, FILTER})),
+        ColumnSchema("age", BIGINT, frozenset({AGGREGATE, FILTER}), (0, 120), 120),
+        ColumnSchema(
+            "cost", ValueType("DECIMAL", 18, 2), frozenset({AGGREGATE, FILTER}), None, 10**18 - 1
+        ),
         ColumnSchema("day", DATE, frozenset({GROUP, FILTER})),
         ColumnSchema("seen_at", TIMESTAMP, frozenset({FILTER})),
         ColumnSchema("urgent", BOOLEAN, frozenset({GROUP, FILTER, AGGREGATE})),
         ColumnSchema("note", VARCHAR, frozenset({FILTER})),
     ),
+    domain="patient_id",
+)
+
+
+@dataclass(frozen=True)
+class _Claimed:
+    """What is claimed of SQL that a rewriter might have produced."""
+
+    kinds: tuple[ComponentKind, ...]
+    prefix: int | None = None
+    is_public: bool = False
+
+
+CLAIMS = (
+    _Claimed((ComponentKind.SUM,)),
+    _Claimed((ComponentKind.UNITS,)),
+    _Claimed((ComponentKind.SET,)),
+    _Claimed((), is_public=True),
 )
 
 
@@ -93,20 +115,15 @@ class Guard:
     """The guard in this process: a locked engine with the prepared table attached."""
 
     connection: engine.Connection
-    within: engine.Connection  # finds the table by its bare name, as analysts write it
     tables: tuple[TableSchema, ...]
 
     def check(self, sql: str) -> CheckedQuery:
-        """Parses, splits, binds and verifies, as a stage-1 worker does."""
-        return check_query(self.connection, self.tables, sql)
+        """Parses, binds, splits and verifies, as a stage-1 worker does."""
+        return check_query(self.connection, self.tables, sql, min_units=MIN_UNITS)
 
-    def verify(self, sql: str) -> CellSchema:
-        """Binds and verifies SQL as if a rewriter had produced it."""
-        return verify(self.plan(sql), self.tables)
-
-    def verify_plan(self, plan: object) -> CellSchema:
-        """Verifies a plan, whoever made it."""
-        return verify(plan, self.tables)
+    def verify_plan(self, plan: object, claim: Claim) -> CellSchema:
+        """Verifies a plan, whoever made it and whatever is claimed of it."""
+        return verify(plan, self.tables, claim, min_units=MIN_UNITS)
 
     def emptied(self, directory: Path) -> Guard:
         """The guard over the same table without rows."""
@@ -114,12 +131,11 @@ class Guard:
 
     def plan(self, sql: str) -> dict[str, object]:
         """The bound plan."""
-        return engine.bind(self.within, sql)
+        return engine.bind(self.connection, sql)
 
     def close(self) -> None:
-        """Closes the engines."""
+        """Closes the engine."""
         self.connection.close()
-        self.within.close()
 
 
 def open_guard(directory: Path, where: str = "") -> Guard:
@@ -133,11 +149,8 @@ def open_guard(directory: Path, where: str = "") -> Guard:
             f"INSERT INTO visits SELECT substr(patient_id, 9)::BIGINT, {names} "
             f"FROM ({VISITS}) {where}"
         )
-    connections = []
-    for before in ("SELECT 1", "USE p0"):
-        opened = engine.open_engine(512 << 20, 1)
-        engine.attach(opened, "p0", str(path))
-        opened.execute(before)
-        engine.lock(opened)
-        connections.append(opened)
-    return Guard(*connections, (TABLE,))
+    opened = engine.open_engine(512 << 20, 1)
+    engine.attach(opened, "visits", str(path))
+    engine.search(opened, ["visits"])
+    engine.lock(opened)
+    return Guard(opened, (TABLE,))

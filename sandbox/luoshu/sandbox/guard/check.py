@@ -78,8 +78,9 @@ def check_query(
     try:
         root = pushed_down(read_plan(document))
     except PlanError as error:
+        is_function = str(error).startswith(("the function", "the aggregate"))
         raise refuse(
-            Refusal.CLAUSE,
+            Refusal.FUNCTION if is_function else Refusal.CLAUSE,
             f"The guard does not know {shown(error)}; ask in a simpler form.",
         ) from None
     names = _names(connection, sql, root)

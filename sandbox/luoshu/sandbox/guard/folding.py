@@ -123,7 +123,10 @@ def fold(connection: engine.Connection, expression: Expression) -> plan.Constant
         raise refuse(
             Refusal.EXPRESSION, "A constant in the query can't be computed; correct it."
         ) from None
-    return plan.Constant(str(value), expression.type)
+    text = str(value)
+    if expression.type.name == "TIMESTAMP" and "." in text:
+        text = text.ljust(len("YYYY-MM-DD HH:MM:SS.000000"), "0")
+    return plan.Constant(text, expression.type)
 
 
 def _literal(expression: Expression) -> plan.Constant | None:

@@ -506,6 +506,17 @@ def _case(node: object, depth: int) -> Expression:
 
 
 def _aggregate(node: object) -> plan.Aggregate:
+    try:
+        return _plain_aggregate(node)
+    except PlanError as error:
+        # Those with data of their own, an order, or a result of another kind return values.
+        path = node.get("qname") if isinstance(node, dict) else None
+        if isinstance(path, dict):
+            raise PlanError(f"the aggregate {_name(_path(path))}") from None
+        raise error from None
+
+
+def _plain_aggregate(node: object) -> plan.Aggregate:
     children, arguments, qname, returned, kind, where = _fields(
         node, "aggregate", "children", "arguments", "qname", "return_type", "aggregate_type",
         "filter",

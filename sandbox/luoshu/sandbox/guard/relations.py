@@ -36,6 +36,7 @@ from luoshu.sandbox.guard.sources import (
     LeftJoin,
     Relation,
     Role,
+    RowId,
     Source,
     TableSource,
 )
@@ -165,7 +166,7 @@ class Relations:
         columns: list[Expression] = []
         for index in operator.output:
             if index == ROW_ID:
-                columns.append(plan.Constant(None, BIGINT))  # it is never referred to
+                columns.append(RowId(BIGINT))
                 continue
             name, kind = operator.columns[index]
             is_unit = name == table.unit

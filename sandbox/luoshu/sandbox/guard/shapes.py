@@ -79,7 +79,7 @@ class Shapes:
         match operator:
             case plan.Get():
                 outputs = [
-                    "NULL" if index == ROW_ID else identifier(operator.columns[index][0])
+                    "rowid" if index == ROW_ID else identifier(operator.columns[index][0])
                     for index in operator.output
                 ]
                 return _select(outputs, ".".join(map(identifier, operator.path)))

@@ -16,6 +16,7 @@ from typing import TypeAlias
 from luoshu.sandbox.engine import identifier
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.plan import Expression
+from luoshu.sandbox.guard.refusals import Refusal, refuse
 from luoshu.sandbox.guard.text import COMPARISONS, sql_of
 from luoshu.sandbox.schema import ColumnSchema, TableSchema
 
@@ -51,6 +52,11 @@ class Atom(plan.Leaf):
     column: ColumnSchema | None = None
     instance: str = ""
     alias: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowId(plan.Leaf):
+    """What DuckDB reads where no column of a table is asked for; a row id, if it is asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -271,6 +277,8 @@ class Scope:
                 return aggregate_sql(call, self)
             case ExistsLeaf():
                 return self._exists(leaf)
+            case RowId():
+                raise refuse(Refusal.RAW_ROWS, "Row ids are not accepted: they name rows.")
         raise TypeError("a reference that was not resolved")
 
     def _exists(self, leaf: ExistsLeaf) -> str:

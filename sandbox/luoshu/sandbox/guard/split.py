@@ -31,6 +31,7 @@ from luoshu.sandbox.guard.text import stored, stored_type, unstored
 from luoshu.sandbox.schema import DOUBLE, TableSchema, ValueType
 
 MAX_OUTPUTS = 256
+MAX_NAME_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,10 @@ def split(
     """
     if len(names) > MAX_OUTPUTS:
         raise refuse(Refusal.SIZE, f"More than {MAX_OUTPUTS} columns; ask for fewer.")
+    if any(len(name.encode()) > MAX_NAME_BYTES for name in names):
+        raise refuse(
+            Refusal.SIZE, f"A column's name is longer than {MAX_NAME_BYTES} bytes; shorten it."
+        )
     relations = Relations(tables, min_units, fold)
     requests = Requests(has_thresholds=mode == "aggregate")
 
