@@ -28,25 +28,46 @@ from luoshu.sandbox.prepared import PreparedProduct, PreparedTable, ReleaseFloor
 
 READY = {"type": "ready"}
 COMPONENTS = [
-    {"kind": "rows", "table": "p", "column": "", "type": "HUGEINT"},
-    {"kind": "sum", "table": "p", "column": "a", "type": "DECIMAL(38,2)"},
+    {
+        "kind": "sum",
+        "monomial": monomial,
+        "scale": scale,
+        "bounds": None,
+        "is_wide": False,
+        "rows": None,
+    }
+    for monomial, scale in (([], 0), (["a"], 2))
 ]
-CELLS = {"tables": ["p"], "keys": ["VARCHAR"], "components": COMPONENTS}
+CELLS = {
+    "tables": ["p.p"],
+    "keys": ["VARCHAR"],
+    "components": COMPONENTS,
+    "prefix": None,
+    "key_columns": ["p.p.k"],
+}
+QUERY = "0" * 64
 TYPES = ["VARCHAR", "BIGINT", "DOUBLE", "DATE", "TIMESTAMP", "BOOLEAN"]
 ROW = ["x", "12", "1.5e+00", "2024-01-01", "2024-01-01T00:00:00", True]
 GOOD: dict[str, list[Any]] = {
     "stage1": [
         READY,
-        {"type": "verified", "cells": CELLS, "stage2": "SELECT k0, c0, c1 FROM cells"},
-        {"type": "rows", "rows": [["x", "12", "11", "1.50", "11"]]},
+        {"type": "verified", "cells": [CELLS], "stage2": "SELECT k0, c0, c1 FROM cells0"},
+        {
+            "type": "cells",
+            "results": [{"keys": [["x"]], "rows": 12, "dropped": 0, "query": QUERY}],
+        },
     ],
     "release": [
         READY,
         {
             "type": "released",
-            "rows": [["x", "12", "1.50"]],
+            "results": [{"rows": [["x", "12", "1.50"]]}],
             "withheld_groups": 0,
             "withheld_values": 0,
+            "conflicts": 0,
+            "delta": None,
+            "delta_digest": None,
+            "explain": [],
         },
     ],
     "stage2": [
@@ -202,8 +223,10 @@ def test_what_looks_like_a_surrogate_passes() -> None:
 
 
 async def test_several_ungrouped_cells_are_a_failure() -> None:
-    cells = {**CELLS, "keys": []}
-    for rows in ([], [["1", "11", "1.00", "11"]] * 2):
-        stage1 = [READY, {**GOOD["stage1"][1], "cells": cells}, {"type": "rows", "rows": rows}]
+    cells = {**CELLS, "keys": [], "key_columns": []}
+    for keys in ([], [[], []]):
+        found = {"keys": keys, "rows": 11, "dropped": 0, "query": QUERY}
+        verified = {**GOOD["stage1"][1], "cells": [cells]}
+        stage1 = [READY, verified, {"type": "cells", "results": [found]}]
         with pytest.raises(SandboxFailureError):
             await run({**GOOD, "stage1": stage1})

@@ -46,6 +46,7 @@ def column(name: str, *use: str, kind: str = "BIGINT", bounds: Any = None) -> di
         "bounds": bounds,
         "magnitude": "9",
         "values": None,
+        "is_nullable": True,
         "source_type": "INTEGER",
         "declared": bounds,
     }

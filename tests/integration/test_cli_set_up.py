@@ -189,7 +189,9 @@ def test_sandbox_run_reads_standard_input():
 
 
 def test_sandbox_run_wrong_usage(tmp_path):
-    assert run("--history", tmp_path, code=2, sql=GROUPS).stderr.startswith("luoshu: --history")
+    (tmp_path / "file").write_text("")
+    said = run("--history", tmp_path / "file", code=2, sql=GROUPS).stderr
+    assert said.startswith("luoshu: The history directory")
     (tmp_path / "p.yaml").write_text("id: x\ncolour: red\n")
     result = luoshu("sandbox", "run", "--product", tmp_path / "p.yaml", "--sql", GROUPS, code=2)
     assert "colour" in result.stderr
