@@ -15,6 +15,8 @@ from luoshu.contracts.keys import KeyUse
 from luoshu.contracts.release_terms import ReleaseScope
 from luoshu.contracts.request import ComputationRequest
 
+pytestmark = pytest.mark.system
+
 ALL = "SELECT count(*) AS n FROM lung"
 BUT_FOUR = "SELECT count(*) AS n FROM lung WHERE sex IN (1, 2)"
 RENAMED = "SELECT count(*) AS patients FROM lung AS l WHERE l.sex <> 3"

@@ -14,6 +14,8 @@ from luoshu.contracts.constraint import Constraint, LeftOperand, Operator
 from luoshu.contracts.ids import product_id
 from luoshu.contracts.terms import Action, Rule
 
+pytestmark = pytest.mark.system
+
 COUNT = 40
 
 

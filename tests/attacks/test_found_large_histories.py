@@ -19,6 +19,8 @@ from luoshu.contracts.envelope import Envelope
 from luoshu.contracts.offer import AnswerMode
 from luoshu.contracts.terms import Action, Rule
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 async def world(tmp_path):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from attack_world import MAIL, as_bytes, write_town
 from unwalled import unwalled_dry_runs
 
 from luoshu.sandbox.dry_run import dry_run
+
+pytestmark = pytest.mark.system
 
 STATEMENTS = (
     "SELECT * FROM person",

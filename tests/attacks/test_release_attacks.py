@@ -22,6 +22,8 @@ from luoshu.sandbox.isolation.port import IsolationConfig
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.run import Outcome, ReleaseRules, Sandbox
 
+pytestmark = pytest.mark.system
+
 
 async def ask(
     sandbox: Sandbox, product: PreparedProduct, sql: str, rules: ReleaseRules | None = None

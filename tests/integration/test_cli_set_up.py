@@ -17,6 +17,8 @@ from luoshu.connector.store.engine import Store
 from luoshu.contracts.keys import KeyUse, SigningKey
 from luoshu.contracts.log.note import NoteVerifier
 
+pytestmark = pytest.mark.system
+
 LUNG = Path(__file__).parents[2] / "examples/luoshu/examples/lung"
 runner = CliRunner()
 

@@ -17,6 +17,8 @@ from luoshu.contracts.envelope import unverified_payload
 from luoshu.contracts.ids import contract_id, user_id
 from luoshu.contracts.log.receipt import Receipt
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory):

@@ -50,6 +50,8 @@ from luoshu.policies import replay
 from luoshu.sandbox.isolation.port import IsolationConfig
 from luoshu.sandbox.run import Sandbox
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory):

@@ -29,6 +29,8 @@ from luoshu.contracts.envelope import Envelope
 from luoshu.contracts.ids import product_id
 from luoshu.contracts.offer import AnswerMode, Limits
 
+pytestmark = pytest.mark.system
+
 S = NegotiationState
 MANUAL = offer(answer=AnswerMode.MANUAL)
 

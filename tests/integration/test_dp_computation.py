@@ -18,6 +18,8 @@ from luoshu.sandbox.product_file import parse_product
 from luoshu.sandbox.release.dp_budget import PrivacyCost
 from luoshu.sandbox.run import Outcome, ReleaseRules, Sandbox, VerifiedPlan
 
+pytestmark = pytest.mark.system
+
 DP = ReleaseRules(mode="dp")
 
 

@@ -13,6 +13,8 @@ from luoshu.sandbox.dry_run import EXIT_CODES, HistoryError, dry_run, json_value
 from luoshu.sandbox.errors import FAILURE_TEXT, RELEASE_NOTE, PreparationError, ProductFileError
 from luoshu.sandbox.isolation.port import IsolationConfig
 
+pytestmark = pytest.mark.system
+
 BY_SEX = "SELECT sex, count(*) AS n, avg(cost) AS mean FROM visits GROUP BY sex"
 RARE = "SELECT ward, count(*) FROM visits WHERE ward IN ('rare', 'w1') GROUP BY ward"
 ROWS = "SELECT * FROM visits"

@@ -16,6 +16,8 @@ from luoshu.sandbox.product_file import parse_product
 from luoshu.sandbox.run import Sandbox
 from luoshu.sandbox.schema import UnitKey, Use
 
+pytestmark = pytest.mark.system
+
 CUSTOMERS = "SELECT 'c' || i AS c_custkey, i % 3 AS c_nation FROM range(5) r(i)"
 ORDERS = (
     "SELECT 100 + i AS o_orderkey, 'c' || (i % 5) AS o_custkey, i AS o_price FROM range(20) r(i)"

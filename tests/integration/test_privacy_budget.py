@@ -26,6 +26,8 @@ from luoshu.sandbox.release.dp_budget import EPSILON_UNITS, cost_of
 from luoshu.sdk.errors import VerificationError
 from luoshu.sdk.explanation import Amount, read_explanation
 
+pytestmark = pytest.mark.system
+
 BUDGET = "epsilon: 0.5, budget_epsilon: 1.5"
 """Pays for three computations."""
 

@@ -24,6 +24,8 @@ from luoshu.sandbox.product_file import load_product_file
 from luoshu.sandbox.run import Outcome, ReleaseRules, Sandbox
 from luoshu.sandbox.scratch import Scratch, remove_abandoned
 
+pytestmark = pytest.mark.system
+
 BY_WARD = "SELECT ward, count(*) AS n FROM visits GROUP BY ward"
 ALL = "SELECT count(*) FROM visits WHERE ward <> 'lone' AND ward <> 'rare'"
 

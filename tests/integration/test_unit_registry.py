@@ -18,6 +18,8 @@ from luoshu.sandbox.product_file import parse_product
 from luoshu.sandbox.registry import DOMAIN, UNITS, UnitDomain
 from luoshu.sandbox.run import Sandbox
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:

@@ -15,6 +15,8 @@ from luoshu.contracts.contract import EventType, OfferBody, ReasonBody
 from luoshu.contracts.envelope import unverified_payload
 from luoshu.contracts.templates import QueryTemplate
 
+pytestmark = pytest.mark.system
+
 SQL = "SELECT sex, COUNT(*) AS n FROM lung_survival GROUP BY sex"
 runner = CliRunner()
 
