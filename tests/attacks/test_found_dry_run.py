@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from sandbox_world import write_product
 
+pytestmark = pytest.mark.system
+
 RUN = [sys.executable, "-c", "from luoshu.cli.main import main; main()", "sandbox", "run"]
 
 

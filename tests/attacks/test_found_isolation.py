@@ -19,6 +19,8 @@ from luoshu.sandbox.isolation.port import IsolationConfig
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.run import ReleaseRules, Sandbox
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def own_sandbox() -> Iterator[Sandbox]:

@@ -16,6 +16,8 @@ from luoshu.sandbox.prepared import MANIFEST, PREPARED, PreparedProduct
 from luoshu.sandbox.product_file import parse_product
 from luoshu.sandbox.run import Sandbox
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def prepare(sandbox: Sandbox, tmp_path: Path) -> Callable[..., PreparedProduct]:

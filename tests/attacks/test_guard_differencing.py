@@ -33,6 +33,8 @@ from unwalled import unwalled_dry_runs
 
 from luoshu.sandbox.dry_run import Answer, dry_run
 
+pytestmark = pytest.mark.system
+
 _SUM = "SELECT sum(income) FROM person WHERE cohort = '{c}'"
 _COUNT = "SELECT count(*) FROM person WHERE cohort = '{c}'"
 _WITHOUT = " AND email <> '{mail}'"

@@ -11,6 +11,8 @@ from clinic import Clinic, open_clinic
 
 from luoshu.sandbox.errors import GuardRefusalError, QueryError
 
+pytestmark = pytest.mark.system
+
 _ODD = Path(__file__).parents[1] / "support" / "odd_queries.sql"
 _LINES = [line for line in _ODD.read_text(encoding="utf-8").splitlines() if line[:2] != "--"]
 _COUNT = "SELECT count(*) FROM patient"

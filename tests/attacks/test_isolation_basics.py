@@ -26,6 +26,8 @@ from luoshu.sandbox.isolation.port import IsolationConfig, Limits, Mount, Worker
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.run import Sandbox
 
+pytestmark = pytest.mark.system
+
 PRELUDE = """
 import json, os, sys
 def tell(said):

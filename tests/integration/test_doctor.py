@@ -21,6 +21,8 @@ from luoshu.contracts.membership import Role
 from luoshu.sandbox.isolation.bwrap import BwrapIsolation
 from luoshu.sandbox.isolation.port import IsolationConfig
 
+pytestmark = pytest.mark.system
+
 NOW = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
 NODE_CHECKS = [
     *("configuration", "key-files", "credential", "ports", "disk", "database", "log", "history"),

@@ -16,6 +16,8 @@ from luoshu.sandbox.prepared import MANIFEST, PREPARED, PreparedProduct, file_di
 from luoshu.sandbox.product_file import parse_product
 from luoshu.sandbox.run import Sandbox
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:

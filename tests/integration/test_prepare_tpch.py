@@ -15,6 +15,8 @@ from luoshu.sandbox.prepared import PREPARED, PreparedProduct
 from luoshu.sandbox.product_file import load_product_file
 from luoshu.sandbox.run import Sandbox
 
+pytestmark = pytest.mark.system
+
 PRODUCT_FILE = Path(__file__).parents[1] / "support" / "tpch.yaml"
 GENERATOR = Path(sysconfig.get_path("scripts")) / "tpchgen-cli"
 
