@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ class Worker:
         self.places = {mount.target: mount.source for mount in spec.mounts}
         self.ready = False
 
-    async def send(self, message: dict[str, object]) -> None:
+    async def send(self, message: dict[str, object], files: Sequence[int] = ()) -> None:
         wire.encode(message)
 
     async def receive(self) -> dict[str, object]:
@@ -131,6 +131,12 @@ class Isolation:
 
     async def start(self, spec: WorkerSpec) -> Worker:
         return Worker(self, spec)
+
+    def warm_up(self) -> None:
+        pass
+
+    def lend(self, path: Path) -> int:
+        raise NotImplementedError
 
     def check(self) -> list[Finding]:
         return []

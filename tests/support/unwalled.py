@@ -8,9 +8,10 @@ elsewhere. Preparation stays behind the wall.
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,10 +27,9 @@ from luoshu.sandbox.isolation.port import (
     WorkerSpec,
 )
 from luoshu.sandbox.run import Sandbox
-from luoshu.sandbox.worker import release, setup, stage1, stage2
+from luoshu.sandbox.scratch import path_of
+from luoshu.sandbox.worker import release, stage1, stage2
 from luoshu.sandbox.worker.stage import Message
-
-_PRODUCT = "/product/"
 
 
 class UnwalledIsolation:
@@ -53,6 +53,13 @@ class UnwalledIsolation:
         if spec.entry not in _WORK:
             return await self._wall.start(spec)
         return _Thread(spec)
+
+    def warm_up(self) -> None:
+        """See the port."""
+
+    def lend(self, path: Path) -> int:
+        """See the port."""
+        return self._wall.lend(path)
 
     def check(self) -> list[Finding]:
         """See the port."""
@@ -81,13 +88,15 @@ class _Channel:
     """A worker's side."""
 
     def __init__(self, send: Callable[[Message | None], None]) -> None:
-        self.inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[tuple[Message, list[int]] | None] = queue.SimpleQueue()
         self.send: Callable[[Message], None] = send
+        self.files: list[int] = []
 
     def receive(self) -> Message:
-        message = self.inbox.get()
-        if message is None:
+        received = self.inbox.get()
+        if received is None:
             raise _EndedError
+        message, self.files = received
         return message
 
 
@@ -109,15 +118,16 @@ class _Thread:
 
     def _run(self) -> None:
         try:
-            _WORK[self._spec.entry](self._channel, self._spec, self._lent)
+            _WORK[self._spec.entry](self._channel, self._lent)
         except _EndedError:
             return
         except Exception as error:  # noqa: BLE001 - as a worker's process ends
             self._status = f"exit 1 {type(error).__name__}: {error}"
         self._put(None)
 
-    async def send(self, message: Message) -> None:
-        self._channel.inbox.put(message)
+    async def send(self, message: Message, files: Sequence[int] = ()) -> None:
+        # Once more, as passing them to another process does.
+        self._channel.inbox.put((message, [os.dup(file) for file in files]))
 
     async def receive(self) -> Message:
         message = await self._outbox.get()
@@ -135,10 +145,6 @@ class _Thread:
         return WorkerEnd(self._status, "")
 
 
-def _mount(spec: WorkerSpec, target: str) -> Path:
-    return next((mount.source for mount in spec.mounts if mount.target == target), Path(target))
-
-
 class _Engines:
     """Locked engines by the files attached to them, used again: opening one takes 30 ms."""
 
@@ -147,37 +153,37 @@ class _Engines:
         self._lock = threading.Lock()
 
     @contextmanager
-    def lend(self, spec: WorkerSpec, lent: list[engine.Connection]) -> Iterator[None]:
+    def lend(self, lent: list[engine.Connection]) -> Iterator[None]:
         """Within, the set-up of a worker in this thread yields an engine as the worker has it.
 
         Args:
-            spec: Of the worker.
             lent: Gets the engine, for who may have to interrupt it.
         """
-        paths = {
-            mount.target: str(mount.source)
-            for mount in spec.mounts
-            if mount.target.startswith(_PRODUCT)
-        }
-        key = tuple(f"{target} {source}" for target, source in sorted(paths.items()))
+        keys: list[tuple[str, ...]] = []
 
-        def set_up(message: Message) -> tuple[engine.Connection, int]:
+        def set_up(channel: _Channel) -> tuple[engine.Connection, int]:
+            message, files = channel.receive(), channel.files
+            catalogs, paths = list(message["catalogs"]), [str(path_of(file)) for file in files]  # type: ignore[call-overload]
+            key = tuple(f"{n} {Path(p).readlink()}" for n, p in zip(catalogs, paths, strict=True))
+            keys.append(key)
             with self._lock:
                 idle = self._idle.setdefault(key, [])
                 opened = idle.pop() if idle else None
             if opened is None:
-                opened, _ = _WALLED_SET_UP({**message, "threads": 1})
+                opened = _open(int(str(message["memory_bytes"])), catalogs, paths)
+            for file in files:
+                os.close(file)
             lent.append(opened)
             return opened, int(str(message["max_rows"]))
 
-        _current.set_up, _current.paths = set_up, paths
+        _current.set_up = set_up
         try:
             yield
         finally:
             while lent:
                 with self._lock:
                     connection = lent.pop()
-                self._return(key, connection)
+                self._return(keys.pop(), connection)
 
     def interrupt(self, lent: list[engine.Connection]) -> None:
         """Interrupts what a worker runs, if it hasn't given its engine back."""
@@ -197,50 +203,46 @@ class _Engines:
 
 
 _ENGINES = _Engines()
-_WALLED_SET_UP = setup.set_up
-_ATTACH = engine.attach
 _current: threading.local = threading.local()
 
 
-def _set_up(message: Message) -> tuple[engine.Connection, int]:
-    set_up: Callable[[Message], tuple[engine.Connection, int]] = _current.set_up
-    return set_up(message)
+def _open(memory_bytes: int, catalogs: list[str], paths: list[str]) -> engine.Connection:
+    opened = engine.open_engine(memory_bytes)
+    for catalog, path in zip(catalogs, paths, strict=True):
+        engine.attach(opened, catalog, path)
+    if catalogs:
+        engine.search(opened, catalogs)
+    engine.lock(opened)
+    return opened
 
 
-def _attach(connection: engine.Connection, catalog: str, path: str) -> None:
-    """The files are where they are on the host."""
-    _ATTACH(connection, catalog, getattr(_current, "paths", {}).get(path, path))
+def _set_up(channel: _Channel) -> tuple[engine.Connection, int]:
+    set_up: Callable[[_Channel], tuple[engine.Connection, int]] = _current.set_up
+    return set_up(channel)
 
 
-def _stage1(channel: _Channel, spec: WorkerSpec, lent: list[engine.Connection]) -> None:
-    with _ENGINES.lend(spec, lent):
-        stage1.work(channel, _mount(spec, "/cells"))  # type: ignore[arg-type]
+def _stage1(channel: _Channel, lent: list[engine.Connection]) -> None:
+    with _ENGINES.lend(lent):
+        stage1.work(channel)  # type: ignore[arg-type]
 
 
-def _stage2(channel: _Channel, spec: WorkerSpec, lent: list[engine.Connection]) -> None:
-    with _ENGINES.lend(spec, lent):
+def _stage2(channel: _Channel, lent: list[engine.Connection]) -> None:
+    with _ENGINES.lend(lent):
         stage2.work(channel)  # type: ignore[arg-type]
 
 
-def _release(channel: _Channel, spec: WorkerSpec, _lent: list[engine.Connection]) -> None:
+def _release(channel: _Channel, _lent: list[engine.Connection]) -> None:
     channel.send({"type": "ready"})
-    job = release.Release(
-        channel.receive(),
-        cells=_mount(spec, "/cells"),
-        history=_mount(spec, "/history"),
-        delta=_mount(spec, "/delta"),
-    )
-    channel.send(job.answer())
+    channel.send(release.Release(channel).answer())  # type: ignore[arg-type]
 
 
-_WORK: dict[str, Callable[[_Channel, WorkerSpec, list[engine.Connection]], None]] = {
+_WORK: dict[str, Callable[[_Channel, list[engine.Connection]], None]] = {
     "stage1": _stage1,
     "release": _release,
     "stage2": _stage2,
 }
 # What is put in here serves only threads that asked for it.
-stage1.set_up = stage2.set_up = _set_up
-engine.attach = _attach
+stage1.set_up = stage2.set_up = _set_up  # type: ignore[assignment]
 
 
 class _DryRunSandbox(Sandbox):

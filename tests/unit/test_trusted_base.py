@@ -13,7 +13,7 @@ import pytest
 
 from luoshu.sandbox.isolation.runtime import Runtime
 
-WORKERS = Path(__file__).parents[2] / "sandbox" / "luoshu" / "sandbox" / "worker"
+WORKERS = ("stage1", "release", "release_dp", "stage2", "prepare")
 ENGINE = "_duckdb"
 ARRAYS = "numpy"
 NOISE = {"opendp", "deprecated", "wrapt"}
@@ -23,8 +23,6 @@ PROBE = """
 import importlib, json, sys
 before = set(sys.modules)
 importlib.import_module(sys.argv[1])
-if sys.argv[1].endswith("stage1"):
-    importlib.import_module("luoshu.sandbox.export")  # loaded while the query is verified
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
@@ -61,7 +59,7 @@ def foreign(modules: set[str]) -> set[str]:
     return {name for name in modules if name.split(".")[0] not in own}
 
 
-@pytest.mark.parametrize("worker", sorted(path.stem for path in WORKERS.glob("[a-z]*.py")))
+@pytest.mark.parametrize("worker", WORKERS)
 def test_worker_loads_the_sandbox_and_its_engine_only(worker: str) -> None:
     modules = loaded_by(f"luoshu.sandbox.worker.{worker}")
     assert "luoshu.sandbox.worker.stage" in modules
@@ -93,7 +91,7 @@ def test_the_connector_plans_and_accounts_without_the_library_of_noise() -> None
 
 def test_the_library_of_noise_is_seen_by_one_worker_and_in_parts() -> None:
     runtime = Runtime.find()
-    for entry in ("stage1", "release", "release_dp", "stage2", "prepare"):
+    for entry in WORKERS:
         targets = {mount.target for mount in runtime.mounts_of(entry)}
         assert ("/app/opendp/lib" in targets) == (entry == "release_dp")
         assert not {f"/app/opendp/{part}" for part in ("extras", "context.py", "prelude.py")} & (
@@ -101,15 +99,16 @@ def test_the_library_of_noise_is_seen_by_one_worker_and_in_parts() -> None:
         )
 
 
-def test_launcher_never_loads_grpc_nor_an_engine() -> None:
-    modules = loaded_by("luoshu.sandbox.isolation.launcher")
+@pytest.mark.parametrize("forking", ["isolation.launcher", "worker.zygote"])
+def test_what_forks_never_loads_grpc_nor_an_engine_itself(forking: str) -> None:
+    modules = loaded_by(f"luoshu.sandbox.{forking}")
     assert not foreign(modules)
     assert not {ENGINE, ARRAYS} & modules
 
 
 def test_numpy_is_seen_by_the_workers_that_compute_and_in_parts() -> None:
     runtime = Runtime.find()
-    for entry in ("stage1", "release", "release_dp", "stage2", "prepare"):
+    for entry in WORKERS:
         targets = {mount.target for mount in runtime.mounts_of(entry)}
         assert any(target.startswith("/app/numpy/") for target in targets) == (entry in COMPUTING)
         assert not {f"/app/numpy/{part}" for part in ("random", "f2py", "tests", "fft")} & targets

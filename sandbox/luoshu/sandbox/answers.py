@@ -28,7 +28,6 @@ _MAX_CELL_QUERIES = 256
 _MAX_ROWS = 2**31 - 1
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FILE_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_DELTA = re.compile(r"[a-z]{1,32}")
 _RULE = re.compile(r"[a-z][a-z-]{0,63}")
 
 _Message: TypeAlias = "Mapping[str, object]"
@@ -77,22 +76,21 @@ class ReleasedAnswer:
     Attributes:
         rows: Released rows of each cell query.
         withheld_groups, withheld_values, conflicts, withheld: See `Outcome`.
-        delta: Name of the file to add to the history; None if nothing new was released.
-        delta_digest: `sha256:<hex>` of its bytes, or empty.
+        delta_digest: `sha256:<hex>` of the file to add to the history; empty if nothing new was
+            released.
     """
 
     rows: tuple[list[wire.Row], ...]
     withheld_groups: int
     withheld_values: int
     conflicts: int
-    delta: str | None
     delta_digest: str
     withheld: tuple[Withholding, ...]
 
 
 def released_as_they_are(results: Sequence[Stage1Result]) -> ReleasedAnswer:
     """Rows of public tables: there is nothing to decide."""
-    return ReleasedAnswer(tuple(list(r.keys) for r in results), 0, 0, 0, None, "", ())
+    return ReleasedAnswer(tuple(list(r.keys) for r in results), 0, 0, 0, "", ())
 
 
 def read_verified(
@@ -177,22 +175,15 @@ def read_released(answer: _Message, schemas: Sequence[CellSchema], limit: int) -
     fields = exact_fields(
         answer,
         *("type", "results", "withheld_groups", "withheld_values", "conflicts"),
-        *("delta", "delta_digest", "explain"),
+        *("delta_digest", "explain"),
     )
-    results, delta, digest = fields["results"], fields["delta"], fields["delta_digest"]
+    results, digest = fields["results"], fields["delta_digest"]
     if fields["type"] != "released" or not isinstance(results, list):
         raise SchemaError("nothing released")
     if len(results) != len(schemas):
         raise SchemaError("not the rows of each cell query")
-    if (delta is None) != (digest is None):
-        raise SchemaError("a delta has a digest")
-    if delta is not None and not (
-        isinstance(delta, str)
-        and _DELTA.fullmatch(delta)
-        and isinstance(digest, str)
-        and _FILE_DIGEST.fullmatch(digest)
-    ):
-        raise SchemaError("not a delta")
+    if digest is not None and not (isinstance(digest, str) and _FILE_DIGEST.fullmatch(digest)):
+        raise SchemaError("not the digest of a delta")
     return ReleasedAnswer(
         tuple(
             wire.decode_rows(exact_fields(value, "rows")["rows"], schema.released_types, limit)
@@ -201,8 +192,7 @@ def read_released(answer: _Message, schemas: Sequence[CellSchema], limit: int) -
         checked_count(fields["withheld_groups"]),
         checked_count(fields["withheld_values"]),
         checked_count(fields["conflicts"]),
-        delta if isinstance(delta, str) else None,
-        digest if isinstance(digest, str) else "",
+        digest or "",
         _withheld(fields["explain"], schemas),
     )
 

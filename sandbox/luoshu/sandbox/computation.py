@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
@@ -32,7 +34,6 @@ from luoshu.sandbox.history_port import (
 )
 from luoshu.sandbox.isolation.port import (
     Isolation,
-    Mount,
     Worker,
     WorkerError,
     WorkerSpec,
@@ -40,11 +41,13 @@ from luoshu.sandbox.isolation.port import (
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.release_floor import AGGREGATE, DP
 from luoshu.sandbox.schema import CellSchema, SchemaError, TableSchema
-from luoshu.sandbox.scratch import Scratch
+from luoshu.sandbox.scratch import Scratch, path_of
 from luoshu.sandbox.templates import BoundParameter
 
 MAX_CONFLICTS = 4
 """Cells in conflict with the history beyond which a computation releases nothing."""
+
+_FILES_AT_ONCE = 200
 
 _Message: TypeAlias = "dict[str, object]"
 _Answer = TypeVar("_Answer")
@@ -142,6 +145,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
     _stage2: str = ""
     _deadline: float = 0.0
     _scratch: Scratch | None = None
+    _contributions: list[int] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
         """Starts the workers, without a job.
@@ -151,18 +155,13 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         """
         config = self.isolation.config
         self._deadline = asyncio.get_running_loop().time() + config.wall_seconds
+        self._scratch = Scratch(config.limits.export_bytes)
         try:
-            self._scratch = await asyncio.to_thread(Scratch.make, config.limits.export_bytes)
-            exporting = config.limits.for_export()
-            for entry, mounts, limits in (
-                ("stage1", self._data(self._scratch), exporting),
-                (self._releasing, self._records(self._scratch), exporting),
-                ("stage2", (), config.limits),
-            ):
-                self._workers[entry] = await self.isolation.start(WorkerSpec(entry, mounts, limits))
-            names = [product.table_name for product in self.products]
-            for entry, catalogs in (("stage1", names), ("stage2", [])):
-                await self._workers[entry].send(self._setup(catalogs))
+            for entry in ("stage1", self._releasing, "stage2"):
+                spec = WorkerSpec(entry, (), config.limits_of(entry))
+                self._workers[entry] = await self.isolation.start(spec)
+            await self._hand_over_data()
+            await self._workers["stage2"].send(self._setup([]))
         except WorkerError:
             said = await self._stop()
             raise SandboxUnavailableError(await self._why(), said) from None
@@ -176,20 +175,16 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         """The worker that releases: only one of mode `dp` has what adds noise in its root."""
         return "release_dp" if self.rules.mode == DP else "release"
 
-    def _data(self, scratch: Scratch) -> tuple[Mount, ...]:
-        files = (product.path.resolve() for product in self.products)
-        return (
-            *(Mount(path, f"/product/{number}.duckdb") for number, path in enumerate(files)),
-            Mount(scratch.cells, "/cells", writable=True),
-        )
+    async def _hand_over_data(self) -> None:
+        with ExitStack() as closing:
+            files = [self._lent(product.path, closing) for product in self.products]
+            names = [product.table_name for product in self.products]
+            await self._workers["stage1"].send(self._setup(names), files)
 
-    def _records(self, scratch: Scratch) -> tuple[Mount, ...]:
-        directory = self.history.directory if self.history else None
-        return (
-            Mount(scratch.cells, "/cells"),
-            Mount(scratch.delta, "/delta", writable=True),
-            *([Mount(directory.resolve(), "/history")] if directory else []),
-        )
+    def _lent(self, path: Path, closing: ExitStack) -> int:
+        lent = self.isolation.lend(path)
+        closing.callback(os.close, lent)
+        return lent
 
     def _setup(self, catalogs: Sequence[str]) -> _Message:
         config = self.isolation.config
@@ -221,7 +216,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             ends = await asyncio.shield(stops)
         finally:
             if scratch is not None:
-                scratch.remove()
+                scratch.close()
         said = [
             f"{entry}: {end.status} {end.log.strip()}".strip()
             for entry, end in zip(workers, ends, strict=True)
@@ -381,7 +376,8 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             "min_units": plan.rules.min_units,
             "drop": plan.privacy is None,
         }
-        answer = await self._ask(stage1, job)
+        self._contributions = [self._made() for _ in plan.cells]
+        answer = await self._ask(stage1, job, self._contributions)
         results = await asyncio.to_thread(answers.read_cells, answer, plan.cells, limit)
         await stage1.stop()  # from here on nobody can change what it wrote
         return results
@@ -396,30 +392,52 @@ class Computation(AbstractAsyncContextManager["Computation"]):
                     "history",
                     self._in_time(stack.enter_async_context(history.transaction(plan.tables))),
                 )
-                answer = await self._timed(
-                    "release",
-                    self._ready_and_ask(
-                        self._releasing, self._release_job(plan, results, transaction)
-                    ),
-                )
+                began = time.perf_counter()
+                answer, delta = await self._released(plan, results, transaction)
+                self.timings["release"] = time.perf_counter() - began
                 released = await asyncio.to_thread(
                     answers.read_released, answer, plan.cells, self.isolation.config.max_rows
                 )
-                if released.delta is not None and self._scratch is not None:
-                    delta = self._scratch.delta / released.delta
+                if released.delta_digest:
                     began = time.perf_counter()
-                    await transaction.commit(delta, released.delta_digest)
+                    await transaction.commit(path_of(delta), released.delta_digest)
                     self.timings["history"] += time.perf_counter() - began
             except HistoryUnavailableError as error:
                 raise SandboxFailureError(f"the release history: {error}") from None
         return released
 
+    async def _released(
+        self, plan: VerifiedPlan, results: Sequence[Stage1Result], transaction: HistoryTransaction
+    ) -> tuple[_Message, int]:
+        """Hands the release worker all that it decides on; its answer, and the file it wrote."""
+        worker, delta = self._workers[self._releasing], self._made()
+        await self._within_deadline(worker.receive())  # ready
+        await self._hand_over_history(worker, transaction)
+        job = self._release_job(plan, results, transaction)
+        files = [*(self._to_read(written) for written in self._contributions), delta]
+        return await self._ask(worker, job, files), delta
+
+    async def _hand_over_history(self, worker: Worker, transaction: HistoryTransaction) -> None:
+        names, own = list(transaction.names), set(transaction.own)
+        if not all(is_entry_name(name) for name in names):
+            raise HistoryUnavailableError("a file name that is none of the history's")
+        directory = self.history.directory if self.history else None
+        if directory is None:
+            return
+        for start in range(0, len(names), _FILES_AT_ONCE):
+            some = names[start : start + _FILES_AT_ONCE]
+            with ExitStack() as closing:
+                try:
+                    files = [self._lent(directory / name, closing) for name in some]
+                except OSError as error:
+                    raise HistoryUnavailableError(f"it can't be read: {error.strerror}") from None
+                message: _Message = {"type": "history", "own": [name in own for name in some]}
+                if await self._ask(worker, message, files) != {"type": "taken"}:
+                    raise SchemaError("the history was not taken")
+
     def _release_job(
         self, plan: VerifiedPlan, results: Sequence[Stage1Result], transaction: HistoryTransaction
     ) -> _Message:
-        names = list(transaction.names)
-        if not all(is_entry_name(name) for name in names):
-            raise HistoryUnavailableError("a file name that is none of the history's")
         aggregate: _Message = {
             "mode": plan.rules.mode,
             "min_units": plan.rules.min_units,
@@ -441,13 +459,23 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             ],
             "rules": aggregate if plan.privacy is None else plan.privacy.rules.to_json(),
             "secret": transaction.secret.hex(),
-            "history": names,
-            "own": [name for name in names if name in set(transaction.own)],
             "data": _data_version(self.products),
         }
 
-    async def _ask(self, worker: Worker, job: Mapping[str, object]) -> _Message:
-        await self._within_deadline(worker.send(dict(job)))
+    def _made(self) -> int:
+        if self._scratch is None:
+            raise SandboxFailureError("the computation has ended")
+        return self._scratch.make()
+
+    def _to_read(self, made: int) -> int:
+        if self._scratch is None:
+            raise SandboxFailureError("the computation has ended")
+        return self._scratch.to_read(made)
+
+    async def _ask(
+        self, worker: Worker, job: Mapping[str, object], files: Sequence[int] = ()
+    ) -> _Message:
+        await self._within_deadline(worker.send(dict(job), files))
         return await self._within_deadline(worker.receive())
 
     async def _ready_and_ask(self, name: str, job: _Message) -> _Message:

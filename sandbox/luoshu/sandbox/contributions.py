@@ -12,6 +12,7 @@ sorted by cell, then unit:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     Ints: TypeAlias = NDArray[np.int64]
     Ids: TypeAlias = NDArray[np.int32]
+
+Place: TypeAlias = "Path | int"
+"""A file, by its path or by an open descriptor, which is closed after use."""
 
 LOW_BITS = 62
 LOW_MASK = (1 << LOW_BITS) - 1
@@ -133,11 +137,11 @@ def _order(cell: Ids, unit: Ids, cells: int) -> _Order:
     return _Order(take=take)
 
 
-def read(path: Path, schema: CellSchema, cells: int, rows: int) -> Contributions:
+def read(place: Place, schema: CellSchema, cells: int, rows: int) -> Contributions:
     """Reads and checks a file of contributions.
 
     Args:
-        path: Written by `export`.
+        place: Written by `export`.
         schema: Of the cell query.
         cells: Number of key rows.
         rows: As stage 1 said.
@@ -147,9 +151,9 @@ def read(path: Path, schema: CellSchema, cells: int, rows: int) -> Contributions
         OSError: It can't be read.
     """
     wide = [component.is_wide for component in schema.components]
-    if path.stat().st_size != rows * (8 + 8 * len(wide) + 8 * sum(wide)):
+    if os.stat(place).st_size != rows * (8 + 8 * len(wide) + 8 * sum(wide)):  # noqa: PTH116 - it may be a descriptor
         raise ContributionsError("a file of another size")
-    with path.open("rb") as file:
+    with open(place, "rb") as file:  # noqa: PTH123 - it may be a descriptor
         cell, unit = np.fromfile(file, "<i4", rows), np.fromfile(file, "<i4", rows)
         values = tuple(
             Contributed(

@@ -31,12 +31,14 @@ _QUIET = (
 _LOCK = ("SET enable_external_access=false", "SET lock_configuration=true")
 
 
-def open_engine(memory_bytes: int, threads: int, temp_directory: str = "") -> Connection:
+def open_engine(
+    memory_bytes: int = 256 << 20, threads: int = 1, temp_directory: str = ""
+) -> Connection:
     """Opens an empty in-memory database, not yet locked.
 
     Args:
         memory_bytes: What DuckDB may allocate.
-        threads: How many threads it runs.
+        threads: How many threads it runs, beside the one that asks: with one it starts none.
         temp_directory: Where it may spill; by default nowhere.
 
     Raises:
@@ -49,12 +51,19 @@ def open_engine(memory_bytes: int, threads: int, temp_directory: str = "") -> Co
         config={
             "memory_limit": f"{memory_bytes}B",
             "threads": str(threads),
+            "async_threads": "0",  # for remote files
             "temp_directory": temp_directory,
         },
     )
     for statement in _QUIET:
         connection.execute(statement)
     return connection
+
+
+def allot(connection: Connection, memory_bytes: int, threads: int) -> None:
+    """Sets what an open engine may use."""
+    connection.execute(f"SET memory_limit='{memory_bytes}B'")
+    connection.execute(f"SET threads={threads}")
 
 
 def attach(connection: Connection, catalog: str, path: str) -> None:

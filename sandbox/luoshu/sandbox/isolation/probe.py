@@ -18,7 +18,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-WORKERS = ("stage1", "release", "stage2", "prepare")
+WORKERS = ("stage1", "release", "stage2", "prepare", "zygote")
 NOISY_WORKER = "release_dp"
 NOISE_PACKAGES = ("opendp", "deprecated", "wrapt")
 

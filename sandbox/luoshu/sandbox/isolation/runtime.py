@@ -25,7 +25,10 @@ from luoshu.sandbox.isolation.port import Mount
 
 _PROBE_SECONDS = 60
 _LIBRARY_ALIASES = ("/lib64", "/usr/lib", "/usr/lib64")
-_BOOT = "import sys; sys.path.append('/app'); from luoshu.sandbox.worker.{} import main; main()"
+_PATH = "import sys; sys.path.append('/app'); "
+_BOOT = _PATH + "from luoshu.sandbox.worker.{} import main; main()"
+_ZYGOTE = _PATH + "from luoshu.sandbox.worker.zygote import main; main({!r})"
+_TRIAL = _PATH + "from luoshu.sandbox.worker.zygote import try_once; try_once()"
 _CODE_PARTS = (
     "guard",
     "release",
@@ -37,6 +40,7 @@ _CODE_PARTS = (
     "errors.py",
     "export.py",
     "schema.py",
+    "spawner.py",
     "templates.py",
     "wire.py",
 )
@@ -133,8 +137,20 @@ class Runtime:
 
     def command(self, entry: str) -> list[str]:
         """The argument vector inside that runs a worker's entry point."""
+        return self.code_command(_BOOT.format(entry))
+
+    def zygote_command(self, entry: str) -> list[str]:
+        """The same of a zygote that forks such workers."""
+        return self.code_command(_ZYGOTE.format(entry))
+
+    def trial_command(self) -> list[str]:
+        """The same of a process that closes the wall around a fork once, and ends well."""
+        return self.code_command(_TRIAL)
+
+    def code_command(self, code: str) -> list[str]:
+        """The same of any Python code."""
         # -I: no environment, no user site; -S: no site module, so no .pth and no sitecustomize.
-        return [self.interpreter, "-I", "-S", "-B", "-c", _BOOT.format(entry)]
+        return [self.interpreter, "-I", "-S", "-B", "-c", code]
 
     def measure(self) -> str:
         """Hashes every file that a worker can see: `sha256:<hex>` over paths and contents.

@@ -15,7 +15,6 @@ import json
 import mmap
 import struct
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luoshu.sandbox.arrays import np
@@ -24,6 +23,8 @@ from luoshu.sandbox.schema import SchemaError, checked_count, checked_name, exac
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from luoshu.sandbox.contributions import Place
 
 MAGIC = b"LUOSHUH1"
 SCHEMA = "luoshu/history/v1"
@@ -37,11 +38,11 @@ class HistoryError(Exception):
     """A file that is none of the history's; says what is wrong with it."""
 
 
-def write_entry(path: Path, blocks: Sequence[Block]) -> None:
+def write_entry(place: Place, blocks: Sequence[Block]) -> None:
     """Writes what one computation released.
 
     Args:
-        path: File to make.
+        place: File to make, or an open one, which stays open.
         blocks: Of one data version, each with something in it.
     """
     header = json.dumps(
@@ -63,7 +64,8 @@ def write_entry(path: Path, blocks: Sequence[Block]) -> None:
         separators=(",", ":"),
         sort_keys=True,
     ).encode()
-    with path.open("wb") as file:
+    is_open = isinstance(place, int)
+    with open(place, "wb", closefd=not is_open) as file:
         start = MAGIC + _LENGTH.pack(len(header)) + header
         file.write(start + bytes(-len(start) % _ALIGNMENT))
         for block in blocks:
@@ -89,14 +91,14 @@ def _arrays(block: Block) -> tuple[NDArray[Any], ...]:
     )
 
 
-def read_entry(path: Path) -> list[Block]:
+def read_entry(source: Place) -> list[Block]:
     """Maps a file of the history.
 
     Raises:
         HistoryError: It isn't exactly as `write_entry` writes it.
         OSError: It can't be read.
     """
-    with path.open("rb") as file:
+    with open(source, "rb") as file:  # noqa: PTH123 - it may be a descriptor
         start = file.read(len(MAGIC) + _LENGTH.size)
         if len(start) < len(MAGIC) + _LENGTH.size or not start.startswith(MAGIC):
             raise HistoryError("it doesn't begin like one")

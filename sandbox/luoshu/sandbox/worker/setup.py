@@ -1,22 +1,29 @@
-"""Opening the engine in a worker, locked, before any text of an analyst arrives."""
+"""Readying the engine in a worker, locked and behind the closed wall, before any analyst's text."""
 
 from __future__ import annotations
 
 from luoshu.sandbox import engine
 from luoshu.sandbox.wire import WireError
-from luoshu.sandbox.worker.stage import Message
+from luoshu.sandbox.worker.enclosure import landlock
+from luoshu.sandbox.worker.enclosure.namespaces import INPUTS
+from luoshu.sandbox.worker.enclosure.seal import CODE, seal
+from luoshu.sandbox.worker.stage import Channel
 
 
-def set_up(message: Message) -> tuple[engine.Connection, int]:
-    """Opens the engine as a `setup` message says.
+def set_up(channel: Channel) -> tuple[engine.Connection, int]:
+    """Opens the engine, then readies it as a `setup` message says.
+
+    The engine has no threads until the files are fenced: Landlock holds for threads to come.
 
     Returns:
-        The locked connection, with `/product/N.duckdb` attached as the Nth catalog, whose tables
-        are found by their bare names, and the most rows that an answer may have.
+        The locked connection, with the Nth file that came with the message attached as the Nth
+        catalog, whose tables are found by their bare names; and the most rows of an answer.
 
     Raises:
         WireError: Another message.
     """
+    connection = engine.open_engine()
+    message, files = channel.receive(), channel.files
     memory, threads, max_rows = (
         message.get(name) for name in ("memory_bytes", "threads", "max_rows")
     )
@@ -27,12 +34,15 @@ def set_up(message: Message) -> tuple[engine.Connection, int]:
         or not isinstance(threads, int)
         or not isinstance(max_rows, int)
         or not isinstance(catalogs, list)
+        or len(catalogs) != len(files)
     ):
         raise WireError("not a setup message")
-    connection = engine.open_engine(memory, threads)
-    for number, catalog in enumerate(catalogs):
-        engine.attach(connection, str(catalog), f"/product/{number}.duckdb")
+    landlock.restrict(CODE, files)
+    for catalog, file in zip(catalogs, files, strict=True):
+        engine.attach(connection, str(catalog), f"{INPUTS}/{file}")
+    engine.allot(connection, memory, threads)
     if catalogs:
         engine.search(connection, [str(catalog) for catalog in catalogs])
     engine.lock(connection)
+    seal()
     return connection, max_rows

@@ -7,6 +7,7 @@ value, so an exception is reported by its type alone.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 from typing import TypeAlias
@@ -16,16 +17,23 @@ from luoshu.sandbox import wire
 Message: TypeAlias = "dict[str, object]"
 MAX_JOB_BYTES = 256 << 20
 MAX_CELLS = 1_000_000
+MAX_FILES = 250
+"""Most files that come with one message; the kernel carries 253."""
 
 
 class Channel:
-    """A worker's standard input and output as frames."""
+    """A worker's standard input, a socket, and output, a pipe, as frames.
+
+    Attributes:
+        files: Descriptors that came with the last message, in its order.
+    """
 
     def __init__(self) -> None:
         # What prints by accident must not end up between frames.
         self._out = os.fdopen(os.dup(1), "wb")
         os.dup2(2, 1)
-        self._in = os.fdopen(os.dup(0), "rb")
+        self._in = socket.socket(fileno=os.dup(0))
+        self.files: list[int] = []
 
     def send(self, message: Message) -> None:
         """Sends a message."""
@@ -37,10 +45,20 @@ class Channel:
         Raises:
             WireError: The connector sent what is no frame.
         """
-        message = wire.read_frame(self._in, MAX_JOB_BYTES)
-        if message is None:
+        header, self.files, _, _ = socket.recv_fds(self._in, wire.HEADER.size, MAX_FILES)
+        if not header:
             sys.exit(0)
-        return message
+        return wire.decode(self._read(wire.frame_length(header, MAX_JOB_BYTES)))
+
+    def _read(self, length: int) -> bytes:
+        body = bytearray(length)
+        rest = memoryview(body)
+        while rest:
+            read = self._in.recv_into(rest)
+            if not read:
+                raise wire.WireError("a frame is cut short")
+            rest = rest[read:]
+        return bytes(body)
 
 
 def run(work: Callable[[Channel], None]) -> None:

@@ -1,56 +1,44 @@
 """The stage-1 worker: holds the protected file, verifies one query, computes its contributions.
 
-They go into files under /cells, one per cell query; the connector is told the
-keys of the cells and the numbers of rows, and nothing of the contributions.
+They go into files that come with the order to compute, one per cell query; the connector is told
+the keys of the cells and the numbers of rows, and nothing of the contributions.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import threading
-from pathlib import Path
 
 from luoshu.sandbox import engine, wire
 from luoshu.sandbox.errors import GuardRefusalError, QueryError
+from luoshu.sandbox.export import export
 from luoshu.sandbox.guard.check import CellQuery, CheckedQuery, check_query
 from luoshu.sandbox.schema import TableSchema, checked_count
 from luoshu.sandbox.templates import BoundParameter, bind_parameters
+from luoshu.sandbox.worker import rehearsal
 from luoshu.sandbox.worker.setup import set_up
 from luoshu.sandbox.worker.stage import Channel, Message, run
 
-CELLS = Path("/cells")
 
-
-def work(channel: Channel, cells: Path = CELLS) -> None:
-    """Serves one computation: `verify`, then `compute`.
-
-    Args:
-        channel: To the connector.
-        cells: Where the contributions go.
-    """
-    connection, max_rows = set_up(channel.receive())
+def work(channel: Channel) -> None:
+    """Serves one computation: `verify`, then `compute`."""
+    connection, max_rows = set_up(channel)
     channel.send({"type": "ready"})
-    # NumPy is needed only once the query is verified and decided on: it loads meanwhile.
-    loading = threading.Thread(target=_load_arrays, daemon=True)
-    loading.start()
     query = _verify(channel, connection, channel.receive())
     if query is None:
         return
-    job = channel.receive()
-    if job.get("type") != "compute" or not isinstance(job.get("drop"), bool):
+    job, files = channel.receive(), channel.files
+    drop = job.get("drop")
+    if job.get("type") != "compute" or not isinstance(drop, bool):
         raise wire.WireError("an unknown message")
-    loading.join()
-    export = importlib.import_module("luoshu.sandbox.export").export
     results: list[Message] = []
-    for number, cell in enumerate(query.cells):
+    for number, (cell, file) in enumerate(zip(query.cells, files, strict=True)):
         done = export(
             connection,
             cell.sql,
             cell.schema,
-            cells / str(number),
+            file,
             min_units=checked_count(job["min_units"]),
-            drop=job["drop"],
+            drop=drop,
             max_cells=max_rows,
             number=number,
         )
@@ -96,14 +84,15 @@ def _digest(cell: CellQuery) -> str:
     return hashlib.sha256(cell.sql.encode()).hexdigest()
 
 
-def _load_arrays() -> None:
-    importlib.import_module("luoshu.sandbox.export")
-
-
 def _list(value: object) -> list[object]:
     if not isinstance(value, list):
         raise wire.WireError("a list was expected")
     return value
+
+
+def rehearse() -> None:
+    """Loads what loads lazily."""
+    rehearsal.stage1()
 
 
 def main() -> None:

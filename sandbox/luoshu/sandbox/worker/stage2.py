@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from luoshu.sandbox import engine, wire
 from luoshu.sandbox.schema import SchemaError, ValueType, checked_count, exact_fields
@@ -12,7 +13,7 @@ from luoshu.sandbox.worker.stage import MAX_CELLS, Channel, run
 
 def work(channel: Channel) -> None:
     """Serves one result."""
-    connection, max_rows = set_up(channel.receive())
+    connection, max_rows = set_up(channel)
     channel.send({"type": "ready"})
     job = exact_fields(channel.receive(), "type", "cells", "sql")
     cells = job["cells"]
@@ -50,6 +51,16 @@ def load_cells(
             f"INSERT INTO {table} SELECT {lists}",
             [list(column) for column in zip(*rows, strict=True)],
         )
+
+
+def rehearse() -> None:
+    """Loads what loads lazily."""
+    connection = engine.open_engine()
+    types = [ValueType.parse(kind) for kind in ("VARCHAR", "DECIMAL(38,2)", "DOUBLE")]
+    load_cells(connection, "cells0", 1, types, [("a", Decimal(1), 1.5)])
+    connection.execute("SELECT k0, c0, c0 / c1, round(c1, 2) FROM cells0 ORDER BY k0").fetchmany(2)
+    engine.column_types(connection)
+    connection.close()
 
 
 def main() -> None:

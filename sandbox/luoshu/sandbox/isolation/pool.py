@@ -1,0 +1,161 @@
+"""Workers kept ready: forked by a zygote behind the wall before any data or query is known.
+
+Forking is asked for, never awaited: a worker that is taken before it is ready is waited for by who
+took it. A worker that died meanwhile is passed over; a zygote that died is started anew.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TypeAlias
+
+from luoshu.sandbox.errors import SandboxUnavailableError
+from luoshu.sandbox.isolation.spawner_client import Pipes, SpawnerClient
+
+_SAID_BYTES = 4096
+
+Launch: TypeAlias = "Callable[[socket.socket], Pipes]"
+
+
+class Zygote(SpawnerClient):
+    """A zygote behind the wall."""
+
+    def __init__(self, launch: Launch) -> None:
+        """Starts it.
+
+        Args:
+            launch: Starts its process with a standard input, which it closes.
+
+        Raises:
+            SandboxUnavailableError: It can't be started.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._pipes = launch(theirs)
+        except BaseException:
+            ours.close()
+            raise
+        super().__init__(ours)
+
+    def has_ended(self) -> bool:
+        """Whether it has ended; its workers have ended with it."""
+        return self._pipes.has_ended()
+
+    def said(self) -> str:
+        """The beginning of what it wrote to its standard error, once it has ended."""
+        os.set_blocking(self._pipes.log, False)
+        try:
+            return os.read(self._pipes.log, _SAID_BYTES).decode("utf-8", "backslashreplace")
+        except BlockingIOError:
+            return ""  # a process that it started still lives
+
+    def close(self) -> None:
+        """See the base."""
+        super().close()
+        self._pipes.close()
+
+
+class Pool:
+    """Single-use workers of one kind."""
+
+    def __init__(
+        self, launch: Launch, request: Mapping[str, object], least: int, most: int
+    ) -> None:
+        """Starts nothing yet.
+
+        Args:
+            launch: Starts a zygote's process.
+            request: What each worker is forked with.
+            least: How many are kept ready, whatever the load.
+            most: How many are kept ready at most; between the two it is as many as are in use.
+        """
+        self._launch = launch
+        self._request = request
+        self._least, self._most = least, most
+        self._lock = threading.Lock()
+        self._zygote: Zygote | None = None
+        self._ready: deque[tuple[int, Pipes]] = deque()
+        self._taken = 0
+
+    def fill(self) -> None:
+        """Has workers made ready, without waiting.
+
+        Raises:
+            SandboxUnavailableError: A zygote can't be started.
+        """
+        with self._lock:
+            self._fill()
+
+    def take(self) -> tuple[SpawnerClient, int, Pipes]:
+        """Takes a worker: who forks it, its number there, and its pipes.
+
+        Each is to be given back by `ended`.
+
+        Raises:
+            SandboxUnavailableError: None can be started.
+        """
+        with self._lock:
+            zygote = self._living()
+            while self._ready:
+                number, pipes = self._ready.popleft()
+                if not pipes.has_ended():
+                    break
+                pipes.close()
+            else:
+                number, pipes = self._forked(zygote)
+            self._taken += 1
+            return zygote, number, pipes
+
+    def ended(self) -> str:
+        """Says that a worker that was taken has ended; another takes its place.
+
+        Returns:
+            What the zygote said, if it has ended: for the operational log.
+        """
+        with self._lock:
+            self._taken -= 1
+            zygote = self._zygote
+            said = zygote.said() if zygote is not None and zygote.has_ended() else ""
+            with suppress(SandboxUnavailableError):  # who takes the next one is told
+                self._fill()
+            return said
+
+    def close(self) -> None:
+        """Ends the zygote and all workers; again is harmless."""
+        with self._lock:
+            self._least = self._most = 0
+            self._forget()
+
+    def _fill(self) -> None:
+        wanted = min(self._most, max(self._least, self._taken))
+        while len(self._ready) < wanted:
+            self._ready.append(self._forked(self._living()))
+
+    def _forked(self, zygote: Zygote) -> tuple[int, Pipes]:
+        try:
+            return zygote.start_with_input(self._request)
+        except SandboxUnavailableError:
+            said = zygote.said()
+            self._forget()
+            raise SandboxUnavailableError(
+                "Isolated workers can't be made ready; `luoshu doctor` says more.", said
+            ) from None
+
+    def _living(self) -> Zygote:
+        if self._zygote is not None and self._zygote.has_ended():
+            self._forget()
+        if self._zygote is None:
+            self._zygote = Zygote(self._launch)
+        return self._zygote
+
+    def _forget(self) -> None:
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
+        while self._ready:
+            self._ready.popleft()[1].close()

@@ -1,0 +1,25 @@
+"""Closing the wall from inside: the last thing a worker does before it reads what others wrote."""
+
+from __future__ import annotations
+
+from luoshu.sandbox.worker.enclosure import kernel, landlock, seccomp
+from luoshu.sandbox.worker.enclosure.namespaces import INPUTS, cover
+
+CODE = ("/app", "/python", "/lib")
+"""What a worker may read for as long as it lives."""
+
+
+def seal() -> None:
+    """Drops all privileges and filters system calls, in every thread.
+
+    What is open stays open; what is reached by name is what Landlock left. On a kernel without
+    Landlock the files that were handed over are hidden instead.
+
+    Raises:
+        OSError: The kernel refused any of it: the worker must end.
+    """
+    if not landlock.version():
+        cover(INPUTS)
+    kernel.drop_privileges()
+    kernel.set_dumpable(dumpable=False)
+    seccomp.restrict()

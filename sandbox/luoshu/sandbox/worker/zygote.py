@@ -1,0 +1,109 @@
+"""A process behind the wall that has a worker's code loaded, and forks workers.
+
+It holds no data, no query and no thread. Each worker is forked twice: the first process leaves
+every namespace and watches, the second is the first of its new process namespace and works. What
+forks share is code, which is the same in every worker anyway; random numbers come from the kernel,
+and engines are opened after the fork. (They share the addresses of that code as well: a worker that
+was taken over knows where others have theirs.)
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from luoshu.sandbox.spawner import Request, Spawner, limit, stand_on
+from luoshu.sandbox.worker.enclosure import kernel, namespaces
+from luoshu.sandbox.worker.enclosure.seal import seal
+
+_SPARE_UID = 65534
+
+
+def serve(work: Callable[[], None]) -> None:
+    """Forks a worker for each request on standard input, until that closes.
+
+    Args:
+        work: What a worker does; all it needs is loaded.
+
+    Raises:
+        RuntimeError: There is more than one thread.
+    """
+    if len(os.listdir("/proc/self/task")) != 1:  # noqa: PTH208
+        raise RuntimeError("a zygote with threads must not fork")
+    control = socket.socket(fileno=os.dup(0))
+    os.set_inheritable(control.fileno(), False)
+
+    def become(request: Request, descriptors: list[int]) -> None:
+        _become_worker(request, descriptors, work)
+
+    Spawner(control, become, signal.SIGTERM).serve()
+
+
+def _become_worker(request: Request, descriptors: list[int], work: Callable[[], None]) -> None:
+    stand_on(descriptors)
+    namespaces.leave()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    worker = os.fork()
+    if worker:
+        _watch(worker)
+    kernel.die_with_parent(signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    namespaces.furnish(int(request["tmp_bytes"]))
+    limit(request["limits"])
+    work()
+
+
+def _watch(worker: int) -> NoReturn:
+    """Ends as the worker ends; asked to stop, it kills the worker, and ends when it is gone."""
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(worker, signal.SIGKILL))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    os.closerange(0, 3)  # so that the worker's pipes close with it
+    _, status = os.waitpid(worker, 0)
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.waitstatus_to_exitcode(status))
+
+
+def leave_root() -> None:
+    """Gives up the user that a node run as root has, for one that owns nothing."""
+    if os.getuid():
+        return
+    os.setgroups([])
+    os.setresgid(_SPARE_UID, _SPARE_UID, _SPARE_UID)
+    os.setresuid(_SPARE_UID, _SPARE_UID, _SPARE_UID)
+    kernel.set_dumpable(dumpable=True)  # else /proc/self belongs to root, and a fork needs it
+
+
+def try_once() -> None:
+    """Closes the wall around one fork, to see whether this machine can; for `luoshu doctor`.
+
+    Raises:
+        OSError: It can't.
+    """
+    leave_root()
+    namespaces.leave()
+    worker = os.fork()
+    if worker == 0:
+        namespaces.furnish(1 << 20)
+        seal()
+        os._exit(0)
+    _, status = os.waitpid(worker, 0)
+    os._exit(0 if status == 0 else 1)
+
+
+def main(entry: str) -> None:
+    """Loads a worker's code, runs it once on nothing, and forks."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's library would start threads when it loads
+    module = importlib.import_module(f"luoshu.sandbox.worker.{entry}")
+    module.rehearse()
+    leave_root()  # the code may be readable for root only
+    serve(module.main)
+    sys.exit(0)
