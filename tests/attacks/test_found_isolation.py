@@ -11,26 +11,23 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from escape_world import descendants
 from sandbox_world import write_product
 
 from luoshu.sandbox.isolation.bwrap import BwrapIsolation
-from luoshu.sandbox.isolation.launcher import _describe
 from luoshu.sandbox.isolation.port import IsolationConfig
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.run import ReleaseRules, Sandbox
+from luoshu.sandbox.spawner import describe
 
 pytestmark = pytest.mark.system
 
 
 @pytest.fixture
 def own_sandbox() -> Iterator[Sandbox]:
-    started = Sandbox(BwrapIsolation(IsolationConfig()))
+    started = Sandbox(BwrapIsolation(IsolationConfig(ready=1, ready_most=1)))
     yield started
     started.close()
-
-
-def children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 async def test_cancelling_while_workers_start_leaves_nothing(
@@ -38,13 +35,13 @@ async def test_cancelling_while_workers_start_leaves_nothing(
 ) -> None:
     # Whatever turn of the event loop it comes at: a worker whose pipes were not open yet was
     # left behind with them, waiting for a job for ever.
-    launcher = own_sandbox.isolation._launcher._process.pid  # type: ignore[attr-defined]
+    launcher = own_sandbox.isolation.launcher  # type: ignore[attr-defined]
 
     def held() -> tuple[int, int, int]:
         return (
             len(list(Path("/proc/self/fd").iterdir())),
             len(list(Path(f"/proc/{launcher}/fd").iterdir())),
-            len(children(launcher)),
+            len(descendants(launcher)),
         )
 
     async def compute() -> None:
@@ -52,6 +49,7 @@ async def test_cancelling_while_workers_start_leaves_nothing(
         async with own_sandbox.computation([visits], ReleaseRules(), sql) as computation:
             await computation.verify()
 
+    await compute()
     before = held()
     for turns in range(24):
         task = asyncio.create_task(compute())
@@ -95,4 +93,4 @@ def test_host_that_allows_less_than_a_worker_may_use(tmp_path: Path) -> None:
 )
 def test_end_of_a_worker_is_described_whatever_it_is(status: int, said: str) -> None:
     # An unnamed signal would have ended the launcher, and with it every worker.
-    assert _describe(status) == said
+    assert describe(status) == said

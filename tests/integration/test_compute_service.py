@@ -31,6 +31,7 @@ from contract_world import (
     offer,
     user_credential,
 )
+from escape_world import workers_below
 from log_world import FailingFiles
 from trading_world import offers_json
 
@@ -72,18 +73,6 @@ def refused(reason):
 
 def kinds(world):
     return [entry["kind"] for entry in world.log()]
-
-
-def descendants(pid):
-    """Processes under a process, zombies aside."""
-    found = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found += [int(child), *descendants(int(child))]
-    return found
-
-
-def launcher_of(sandbox):
-    return sandbox.isolation._launcher._process.pid
 
 
 def request_of(envelope, signing_key):
@@ -524,15 +513,15 @@ async def test_cancel_kills_busy_workers_and_writes_the_failure(world):
     await world.serve(held)
     request_id = await world.submit(world.ask(state))
     await held.reached.wait()
-    launcher = launcher_of(world.workshop.sandbox)
-    workers = descendants(launcher)
+    launcher = world.workshop.sandbox.isolation.launcher
+    workers = workers_below(launcher)
     assert workers
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)  # busy for ever, and deaf to anything but SIGKILL
     held.go.set()
     async with asyncio.timeout(1):
         await world.service.cancel(ANALYST.id, request_id)
-    assert set(workers) & set(descendants(launcher)) == set()
+    assert not workers & workers_below(launcher)
     with refused("CANCELLED"):
         await world.fetched(request_id)
     assert kinds(world) == ["decision", "failure"]

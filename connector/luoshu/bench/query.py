@@ -120,6 +120,7 @@ async def _phases(prepared: PreparedProduct, runs: int) -> dict[str, list[float]
     from luoshu.sandbox.isolation.port import IsolationConfig  # noqa: PLC0415
 
     sandbox = Sandbox.start(IsolationConfig())
+    sandbox.warm_up()
     phases: dict[str, list[float]] = {}
     try:
         for _ in range(runs):

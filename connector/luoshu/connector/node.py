@@ -136,7 +136,10 @@ def _start_sandbox(settings: NodeSettings) -> Sandbox:
             max_rows=section.max_result_rows,
         )
     )
-    for finding in sandbox.check():
+    findings = sandbox.check()
+    if not findings:
+        sandbox.warm_up()
+    for finding in findings:
         # The node serves all the same: contracts and logs need no sandbox. Every
         # computation is refused with the same words until this is mended.
         get_logger().error("sandbox_unavailable", code=finding.code, detail=finding.remedy)

@@ -103,6 +103,7 @@ def dry_run(
         raise ProductFileError("Two product files have the same id; give each product once.")
     sandbox = Sandbox.start(config)
     try:
+        sandbox.warm_up()  # while the data is prepared
         with tempfile.TemporaryDirectory(prefix="luoshu-dry-run-") as directory:
             units = Path(directory) / _UNITS if history is None else history / _UNITS
             with _preparing(history):

@@ -50,6 +50,14 @@ class Sandbox:
         """Tries to isolate a trivial process; blocks for about 50 ms. Empty if all is well."""
         return self._isolation.check()
 
+    def warm_up(self) -> None:
+        """Has workers made ready, in the background: the first computation needn't wait for them.
+
+        Raises:
+            SandboxUnavailableError: This machine can't isolate a worker.
+        """
+        self._isolation.warm_up()
+
     def close(self) -> None:
         """Ends the launcher and all workers; again is harmless."""
         self._isolation.close()

@@ -112,8 +112,9 @@ class Spawner:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             self._become(request, descriptors)
         except BaseException as error:  # noqa: BLE001 - nothing may return into the loop
-            os.write(descriptors[2], f"not started: {error}\n".encode())
-        os._exit(127)
+            os.write(2, f"not started: {error}\n".encode())
+        finally:
+            os._exit(127)
 
     def _reap(self) -> None:
         for number, pid in list(self._pids.items()):

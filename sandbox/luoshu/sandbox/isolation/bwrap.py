@@ -74,6 +74,16 @@ class BwrapIsolation:
                 self._measurement = self._available().measure()
             return self._measurement
 
+    @property
+    def launcher(self) -> int:
+        """Process number of the launcher."""
+        return self._launcher.pid
+
+    @property
+    def runtime(self) -> Runtime:
+        """What workers see of this host."""
+        return self._available()
+
     def _available(self) -> Runtime:
         if self._runtime is None:
             raise SandboxUnavailableError(self._problem)
@@ -87,14 +97,26 @@ class BwrapIsolation:
     async def start(self, spec: WorkerSpec) -> WorkerProcess:
         """See the port."""
         if spec.entry not in _FORKED:
-            return await self._start_alone(spec)
+            return await self.start_command(spec, self._available().command(spec.entry))
         pool = self._pool(spec.entry, spec.limits)
-        spawner, number, pipes = pool.take()
-        return await _opened(spawner, number, pipes, spec.limits, pool)
+        return await self.take(pool, spec.limits)
 
-    async def _start_alone(self, spec: WorkerSpec) -> WorkerProcess:
-        runtime = self._available()
-        argv = [*self._wall(runtime, spec), "--", *runtime.command(spec.entry)]
+    async def take(self, pool: Pool, limits: Limits) -> WorkerProcess:
+        """A worker of a pool.
+
+        Raises:
+            SandboxUnavailableError: There is none.
+        """
+        spawner, number, pipes = pool.take()
+        return await _opened(spawner, number, pipes, limits, pool)
+
+    async def start_command(self, spec: WorkerSpec, command: list[str]) -> WorkerProcess:
+        """Starts a command behind a bubblewrap of its own.
+
+        Raises:
+            SandboxUnavailableError: This machine can't isolate it.
+        """
+        argv = [*self._wall(self._available(), spec), "--", *command]
         request = {"argv": argv, "limits": resources(spec.limits)}
         number, pipes = self._launcher.start_with_input(request)
         return await _opened(self._launcher, number, pipes, spec.limits)

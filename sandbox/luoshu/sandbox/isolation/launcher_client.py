@@ -52,6 +52,11 @@ class LauncherClient(SpawnerClient):
             theirs.close()
         super().__init__(ours)
 
+    @property
+    def pid(self) -> int:
+        """Its process number."""
+        return self._process.pid
+
     def close(self) -> None:
         """Ends the launcher, and with it every worker."""
         super().close()

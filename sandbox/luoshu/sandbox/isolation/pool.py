@@ -18,6 +18,7 @@ from luoshu.sandbox.errors import SandboxUnavailableError
 from luoshu.sandbox.isolation.spawner_client import Pipes, SpawnerClient
 
 _SAID_BYTES = 4096
+_ATTEMPTS = 2
 
 Launch: TypeAlias = "Callable[[socket.socket], Pipes]"
 
@@ -79,7 +80,7 @@ class Pool:
         self._least, self._most = least, most
         self._lock = threading.Lock()
         self._zygote: Zygote | None = None
-        self._ready: deque[tuple[int, Pipes]] = deque()
+        self._ready: deque[tuple[Zygote, int, Pipes]] = deque()
         self._taken = 0
 
     def fill(self) -> None:
@@ -100,14 +101,14 @@ class Pool:
             SandboxUnavailableError: None can be started.
         """
         with self._lock:
-            zygote = self._living()
+            self._living()  # what a zygote that ended had made ready is forgotten
             while self._ready:
-                number, pipes = self._ready.popleft()
+                zygote, number, pipes = self._ready.popleft()
                 if not pipes.has_ended():
                     break
                 pipes.close()
             else:
-                number, pipes = self._forked(zygote)
+                zygote, number, pipes = self._forked()
             self._taken += 1
             return zygote, number, pipes
 
@@ -134,17 +135,20 @@ class Pool:
     def _fill(self) -> None:
         wanted = min(self._most, max(self._least, self._taken))
         while len(self._ready) < wanted:
-            self._ready.append(self._forked(self._living()))
+            self._ready.append(self._forked())
 
-    def _forked(self, zygote: Zygote) -> tuple[int, Pipes]:
-        try:
-            return zygote.start_with_input(self._request)
-        except SandboxUnavailableError:
-            said = zygote.said()
-            self._forget()
-            raise SandboxUnavailableError(
-                "Isolated workers can't be made ready; `luoshu doctor` says more.", said
-            ) from None
+    def _forked(self) -> tuple[Zygote, int, Pipes]:
+        said = ""
+        for _ in range(_ATTEMPTS):
+            zygote = self._living()
+            try:
+                return zygote, *zygote.start_with_input(self._request)
+            except SandboxUnavailableError:  # it is ending, and its end isn't known yet
+                said = zygote.said()
+                self._forget()
+        raise SandboxUnavailableError(
+            "Isolated workers can't be made ready; `luoshu doctor` says more.", said
+        )
 
     def _living(self) -> Zygote:
         if self._zygote is not None and self._zygote.has_ended():
@@ -158,4 +162,4 @@ class Pool:
             self._zygote.close()
             self._zygote = None
         while self._ready:
-            self._ready.popleft()[1].close()
+            self._ready.popleft()[2].close()

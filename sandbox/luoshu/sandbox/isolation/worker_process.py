@@ -116,8 +116,12 @@ class WorkerProcess:
 
     async def stop(self) -> WorkerEnd:
         """See the port."""
+        self.kill()
+        return await self.wait()
+
+    async def wait(self) -> WorkerEnd:
+        """Waits until it ends by itself."""
         if self._end is None:
-            self.kill()
             status = (await self._status_task).decode()
             said = self._say_ended()
             if not self._input.is_closing():

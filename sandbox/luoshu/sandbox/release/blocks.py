@@ -28,6 +28,9 @@ _FEW_EMPTY = 16
 Monomial: TypeAlias = "tuple[str, ...]"
 
 
+_SEARCH = 16
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
     """One result's fingerprints.
@@ -65,6 +68,9 @@ class Block:
 
     def cell_of(self, rows: NDArray[Any]) -> Places:
         """The cell of each row."""
+        if len(rows) * _SEARCH > len(self.unit):  # a list of all rows' cells is cheaper
+            every = np.repeat(np.arange(self.cells), np.diff(self.starts))
+            return np.asarray(every[rows], np.int64)
         places = np.searchsorted(self.starts, rows, side="right")
         return np.asarray(places - 1, np.int64)
 

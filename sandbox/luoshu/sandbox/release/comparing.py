@@ -223,13 +223,15 @@ class Comparison:
         hits = hits.only(np.abs(sizes - self._counts[hits.item]) < self._k)
         if not len(hits.place):
             return
+        needed = np.maximum(sample.sizes - self._k + 1, 1)
         codes = sample.target[hits.place] * len(self._counts) + hits.item
+        often = _counted(codes) >= needed[sample.target[hits.place]]
+        hits, codes = hits.only(often), codes[often]
         ratios = _ratios(sample, hits)
-        for place, agreeing in zip(*_frequent(codes, ratios), strict=True):
+        places, agreeing = _frequent(codes, ratios)
+        for place in places[agreeing >= needed[sample.target[hits.place[places]]]]:
             target, item = int(sample.target[hits.place[place]]), int(hits.item[place])
             ratio = int(ratios[place])
-            if agreeing < max(int(sample.sizes[target]) - self._k + 1, 1):
-                continue
             number = int(self._items[chunk[target]])
             if ratio == 1 and self._is_equal(number, item):
                 continue
@@ -411,6 +413,16 @@ class Comparison:
 def _ratios(sample: Sample, hits: Hits) -> Prints:
     """By what each hit has to be multiplied to be what is wanted."""
     return multiply(sample.wanted[hits.place], inverses(hits.prints))
+
+
+def _counted(groups: Places) -> Places:
+    """For each place how many are in its group."""
+    order = np.argsort(groups)
+    firsts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    lengths = np.diff(firsts, append=len(order))
+    counts = np.empty(len(order), np.int64)
+    counts[order] = np.repeat(lengths, lengths)
+    return counts
 
 
 def _frequent(groups: Places, ratios: Prints) -> tuple[Places, Places]:

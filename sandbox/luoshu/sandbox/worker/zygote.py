@@ -22,6 +22,7 @@ from luoshu.sandbox.worker.enclosure import kernel, namespaces
 from luoshu.sandbox.worker.enclosure.seal import seal
 
 _SPARE_UID = 65534
+_WATCHED = frozenset({signal.SIGTERM, signal.SIGCHLD})
 
 
 def serve(work: Callable[[], None]) -> None:
@@ -47,12 +48,12 @@ def serve(work: Callable[[], None]) -> None:
 def _become_worker(request: Request, descriptors: list[int], work: Callable[[], None]) -> None:
     stand_on(descriptors)
     namespaces.leave()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
     worker = os.fork()
     if worker:
         _watch(worker)
     kernel.die_with_parent(signal.SIGKILL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
     namespaces.furnish(int(request["tmp_bytes"]))
     limit(request["limits"])
     work()
@@ -60,14 +61,17 @@ def _become_worker(request: Request, descriptors: list[int], work: Callable[[], 
 
 def _watch(worker: int) -> NoReturn:
     """Ends as the worker ends; asked to stop, it kills the worker, and ends when it is gone."""
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(worker, signal.SIGKILL))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     os.closerange(0, 3)  # so that the worker's pipes close with it
-    _, status = os.waitpid(worker, 0)
+    ended = status = 0
+    while not ended:
+        if signal.sigwait(_WATCHED) == signal.SIGTERM:
+            os.kill(worker, signal.SIGKILL)  # not waited for yet: the number is still its own
+        ended, status = os.waitpid(worker, os.WNOHANG)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number != signal.SIGKILL:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
         os.kill(os.getpid(), number)
     os._exit(os.waitstatus_to_exitcode(status))
 
