@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from escape_world import descendants
+from escape_world import descendants, workers_below
 from sandbox_world import write_product
 
 from luoshu.sandbox.isolation.bwrap import BwrapIsolation
@@ -21,6 +21,9 @@ from luoshu.sandbox.run import ReleaseRules, Sandbox
 from luoshu.sandbox.spawner import describe
 
 pytestmark = pytest.mark.system
+
+
+_KINDS = 3
 
 
 @pytest.fixture
@@ -49,8 +52,15 @@ async def test_cancelling_while_workers_start_leaves_nothing(
         async with own_sandbox.computation([visits], ReleaseRules(), sql) as computation:
             await computation.verify()
 
+    async def settled() -> tuple[int, int, int]:
+        for _ in range(100):
+            if len(workers_below(launcher)) == _KINDS:  # one of each kind is kept ready
+                break
+            await asyncio.sleep(0.05)
+        return held()
+
     await compute()
-    before = held()
+    before = await settled()
     for turns in range(24):
         task = asyncio.create_task(compute())
         for _ in range(turns):
@@ -58,11 +68,7 @@ async def test_cancelling_while_workers_start_leaves_nothing(
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-    for _ in range(100):
-        if held() == before:
-            break
-        await asyncio.sleep(0.05)
-    assert held() == before
+    assert await settled() == before
 
 
 STARVED = """

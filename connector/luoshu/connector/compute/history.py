@@ -310,8 +310,8 @@ async def _to_the_end(work: Awaitable[_Result]) -> _Result:
 
 
 def _require_plain(delta: Path) -> None:
-    """Refuses what a worker could have put there: a link out of its directory, a pipe, too much."""
-    found = delta.lstat()
+    """Refuses what is no file, or more than one result can need."""
+    found = delta.stat()
     if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_DELTA_BYTES:
         raise HistoryUnavailableError("a history delta is no file, or too large")
 
