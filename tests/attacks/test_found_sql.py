@@ -6,13 +6,14 @@ mean two things, a mistake would answer another question than was asked.
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 
 import pytest
 from clinic import released_cells
 from sandbox_world import Guard
 
-from luoshu.sandbox import engine
+from luoshu.sandbox import engine, wire
 from luoshu.sandbox.errors import GuardRefusalError, QueryError
 from luoshu.sandbox.worker.stage2 import load_cells
 
@@ -58,7 +59,7 @@ def answered(guard: Guard, sql: str) -> list[tuple[object, ...]]:
     try:
         for number, cell in enumerate(checked.cells):
             rows = guard.connection.execute(cell.sql).fetchall()
-            cells = list(released_cells(cell.schema, rows))
+            cells = json.dumps(wire.encode_rows(list(released_cells(cell.schema, rows))))
             keys, types = len(cell.schema.keys), cell.schema.released_types
             load_cells(shaping, f"cells{number}", keys, types, cells)
         return shaping.execute(checked.stage2).fetchall()

@@ -5,6 +5,8 @@ By the functions and messages that the workers run, over tables whose rows are s
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from luoshu.sandbox.export import export
 from luoshu.sandbox.guard.check import check_query
 from luoshu.sandbox.schema import TableSchema
 from luoshu.sandbox.worker.release import Release
+from luoshu.sandbox.worker.stage import Channel, Message
 from luoshu.sandbox.worker.stage2 import load_cells
 
 Row = tuple[Any, ...]
@@ -28,6 +31,25 @@ class Told:
 
     rows: list[Row]
     conflicts: int
+
+
+class _Told:
+    """The release worker's channel: what it is told, in order."""
+
+    def __init__(self, messages: Sequence[tuple[Message, list[int]]]) -> None:
+        self._messages = iter(messages)
+        self.files: list[int] = []
+
+    def receive(self) -> Message:
+        message, self.files = next(self._messages)
+        return message
+
+    def send(self, message: Message) -> None:
+        assert message == {"type": "taken"}
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDONLY)
 
 
 @dataclass(slots=True)
@@ -120,38 +142,40 @@ class GuardSession:
                 f"cells{number}",
                 len(cell.schema.keys),
                 types,
-                wire.decode_rows(rows, types, 10_000),
+                json.dumps(rows),
             )
         told = self._shaping.execute(query.stage2).fetchall()
         self._drop(self._shaping, "memory")
         return Told(told, conflicts)
 
     def _release(self, results: list[object]) -> tuple[list[object], int]:
-        history, delta = self.directory / "history", self.directory / "delta"
-        names = sorted(path.name for path in history.iterdir())
-        job = Release(
-            {
-                "type": "release",
-                "results": results,
-                "rules": {
-                    "mode": "aggregate",
-                    "min_units": self.min_units,
-                    "jitter": self.jitter,
-                    "dominance_ppm": 850_000,
-                    "max_conflicts": 4,
-                },
-                "secret": _SECRET,
-                "history": names,
-                "own": names,
-                "data": "data",
+        history, delta = self.directory / "history", self.directory / "delta" / "delta"
+        earlier = sorted(history.iterdir())
+        job: Message = {
+            "type": "release",
+            "results": results,
+            "rules": {
+                "mode": "aggregate",
+                "min_units": self.min_units,
+                "jitter": self.jitter,
+                "dominance_ppm": 850_000,
+                "max_conflicts": 4,
             },
-            cells=self.directory / "cells",
-            history=history,
-            delta=delta,
-        )
-        answer = job.answer()
-        if answer["delta"] is not None:
-            (delta / str(answer["delta"])).rename(history / f"{len(names):06}")
+            "secret": _SECRET,
+            "data": "data",
+        }
+        cells = [self.directory / "cells" / str(number) for number in range(len(results))]
+        written = os.open(delta, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        told = [
+            ({"type": "history", "own": [True] * len(earlier)}, [_opened(p) for p in earlier]),
+            (job, [*(_opened(path) for path in cells), written]),
+        ]
+        try:
+            answer = Release(cast("Channel", _Told(told))).answer()
+        finally:
+            os.close(written)
+        if answer["delta_digest"] is not None:
+            delta.rename(history / f"{len(earlier):06}")
         found = cast("list[dict[str, object]]", answer["results"])
         return [result["rows"] for result in found], int(str(answer["conflicts"]))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
+import os
+import socket
+from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
@@ -26,6 +28,7 @@ from luoshu.sandbox.schema import (
     Use,
     ValueType,
 )
+from luoshu.sandbox.worker import stage
 
 MONEY = ValueType("DECIMAL", 18, 2)
 TYPES = (BOOLEAN, BIGINT, HUGEINT, MONEY, VARCHAR, DATE, TIMESTAMP, DOUBLE)
@@ -43,9 +46,9 @@ VALUES = st.tuples(
 
 @given(st.lists(VALUES, max_size=5))
 def test_rows_survive(rows: list[wire.Row]) -> None:
-    frame = io.BytesIO(wire.encode({"rows": wire.encode_rows(rows)}))
-    message = wire.read_frame(frame, 1 << 20)
-    assert message is not None
+    frame = wire.encode({"rows": wire.encode_rows(rows)})
+    assert wire.frame_length(frame[: wire.HEADER.size], 1 << 20) == len(frame) - wire.HEADER.size
+    message = wire.decode(frame[wire.HEADER.size :])
     assert wire.decode_rows(message["rows"], TYPES, 5) == rows
 
 
@@ -125,18 +128,60 @@ def test_frames_that_are_not_json_are_dropped(body: bytes) -> None:
         wire.decode(body)
 
 
-@pytest.mark.parametrize("data", [b"\0", b"\0\0\0\5{}", b"\0\0\0\xff"])
-def test_cut_frames_are_dropped(data: bytes) -> None:
-    with pytest.raises(wire.WireError):
-        wire.read_frame(io.BytesIO(data), 100)
+@pytest.mark.parametrize("text", ["1\n2", "\n", "1\n", "\n1", "1 ", " 1", "\u0661", "1\x00"])
+@pytest.mark.parametrize("others", [[], ["1"], ["1", None, "2"]])
+def test_values_are_looked_at_one_by_one(text: str, others: list[str | None]) -> None:
+    for kind in (BIGINT, MONEY, DOUBLE):
+        with pytest.raises(wire.WireError):
+            wire.decode_rows([[other] for other in [*others, text, *others]], [kind], 9)
 
 
 def test_large_frames_are_dropped_unread() -> None:
-    stream = io.BytesIO(wire.encode({"a": "x" * 200}))
     with pytest.raises(wire.WireError):
-        wire.read_frame(stream, 100)
-    assert stream.tell() == wire.HEADER.size
-    assert wire.read_frame(io.BytesIO(b""), 100) is None
+        wire.frame_length(wire.encode({"a": "x" * 200})[: wire.HEADER.size], 100)
+
+
+@pytest.fixture
+def channel(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[stage.Channel, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    made = stage.Channel.__new__(stage.Channel)
+    made._in, made.files = theirs, []
+    yield made, ours
+    ours.close()
+    theirs.close()
+
+
+def test_a_worker_reads_messages_with_their_files(
+    channel: tuple[stage.Channel, socket.socket],
+) -> None:
+    worker, ours = channel
+    first, second = wire.encode({"type": "first"}), wire.encode({"type": "second"})
+    socket.send_fds(ours, [first[: wire.HEADER.size]], [ours.fileno(), ours.fileno()])
+    ours.sendall(first[wire.HEADER.size :] + second)
+    assert worker.receive() == {"type": "first"}
+    assert len(worker.files) == 2
+    for file in worker.files:
+        os.close(file)
+    assert worker.receive() == {"type": "second"}
+    assert worker.files == []
+
+
+@pytest.mark.parametrize("data", [b"\0\0\0\5{}", b"\0\0\0\xff"])
+def test_cut_frames_are_dropped(channel: tuple[stage.Channel, socket.socket], data: bytes) -> None:
+    worker, ours = channel
+    ours.sendall(data)
+    ours.shutdown(socket.SHUT_WR)
+    with pytest.raises(wire.WireError):
+        worker.receive()
+
+
+def test_a_worker_whose_connector_has_gone_ends(
+    channel: tuple[stage.Channel, socket.socket],
+) -> None:
+    worker, ours = channel
+    ours.shutdown(socket.SHUT_WR)
+    with pytest.raises(SystemExit):
+        worker.receive()
 
 
 def test_not_finite_numbers_are_never_sent() -> None:

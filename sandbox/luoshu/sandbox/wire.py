@@ -17,6 +17,7 @@ import struct
 from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from types import NoneType
 from typing import BinaryIO, NoReturn, TypeAlias
 
 from luoshu.sandbox.schema import ValueType
@@ -25,11 +26,10 @@ Value: TypeAlias = "bool | int | float | Decimal | str | date | datetime | None"
 Row: TypeAlias = "tuple[Value, ...]"
 
 HEADER = struct.Struct(">I")
-_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,38})")
-_DECIMAL = re.compile(r"-?[0-9]{1,38}(?:\.[0-9]{1,38})?")
-_DOUBLE = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{6})?")
+_INTEGER = r"-?(?:0|[1-9][0-9]{0,38})"
+_DOUBLE = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?"
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIMESTAMP = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{6})?"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BOUNDS = {"BIGINT": 2**63, "HUGEINT": 2**127}
 
@@ -91,24 +91,6 @@ def _refuse(_text: str) -> NoReturn:
     raise ValueError
 
 
-def read_frame(stream: BinaryIO, max_bytes: int) -> dict[str, object] | None:
-    """Reads a frame from a blocking stream; None at its end.
-
-    Raises:
-        WireError: A frame that is cut short, too large or malformed.
-    """
-    header = stream.read(HEADER.size)
-    if not header:
-        return None
-    if len(header) < HEADER.size:
-        raise WireError("a frame is cut short")
-    length = frame_length(header, max_bytes)
-    body = stream.read(length)
-    if len(body) < length:
-        raise WireError("a frame is cut short")
-    return decode(body)
-
-
 def write_frame(stream: BinaryIO, message: dict[str, object]) -> None:
     """Writes a frame to a blocking stream and flushes it."""
     stream.write(encode(message))
@@ -116,8 +98,23 @@ def write_frame(stream: BinaryIO, message: dict[str, object]) -> None:
 
 
 def encode_rows(rows: Sequence[Row]) -> list[list[str | bool | None]]:
-    """Writes rows of values in their wire form."""
-    return [[_encode_value(value) for value in row] for row in rows]
+    """Writes rows of values in their wire form.
+
+    Raises:
+        WireError: A number that is not finite.
+    """
+    # Column by column: a column's values are of one type, and there are few columns.
+    columns = [_encode_column(column) for column in zip(*rows, strict=True)]
+    return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in rows]
+
+
+def _encode_column(column: Sequence[Value]) -> Sequence[str | bool | None]:
+    kinds = set(map(type, column))
+    if kinds <= {str, bool, NoneType}:
+        return column  # type: ignore[return-value]
+    if kinds == {int}:
+        return list(map(str, column))
+    return [_encode_value(value) for value in column]
 
 
 def _encode_value(value: Value) -> str | bool | None:
@@ -143,54 +140,67 @@ def decode_rows(value: object, types: Sequence[ValueType], max_rows: int) -> lis
     if not isinstance(value, list) or len(value) > max_rows:
         raise WireError("rows must be a list within its limit")
     width = len(types)
-    rows = []
-    for row in value:
-        if not isinstance(row, list) or len(row) != width:
-            raise WireError("a row of another width than the schema's")
-        rows.append(
-            tuple(
-                None if item is None else _decode_value(item, kind)
-                for item, kind in zip(row, types, strict=True)
-            )
-        )
-    return rows
-
-
-def _decode_value(item: object, kind: ValueType) -> Value:
-    if kind.name == "BOOLEAN":
-        if isinstance(item, bool):
-            return item
-    elif isinstance(item, str):
+    if not all(isinstance(row, list) and len(row) == width for row in value):
+        raise WireError("a row of another width than the schema's")
+    if not value or not width:
+        return [()] * len(value)
+    columns = []
+    for column, kind in zip(zip(*value, strict=True), types, strict=True):
         try:
-            return _decode_text(item, kind)
-        except ValueError:
-            pass
-    raise WireError(f"a value that is not a {kind}")
+            columns.append(_decode_column(column, kind))
+        except (ValueError, OverflowError):
+            raise WireError(f"a value that is not a {kind}") from None
+    return list(zip(*columns, strict=True))
 
 
-def _decode_text(text: str, kind: ValueType) -> Value:
-    if kind.name in _BOUNDS and _INTEGER.fullmatch(text):
-        number = int(text)
-        bound = _BOUNDS[kind.name]
-        if -bound <= number < bound:
-            return number
-    elif kind.name == "DECIMAL" and _DECIMAL.fullmatch(text):
-        whole, _, fraction = text.lstrip("-").partition(".")
-        if len(fraction) <= kind.scale and len(whole.lstrip("0")) <= kind.width - kind.scale:
-            return Decimal(text)
-    elif kind.name == "DOUBLE" and _DOUBLE.fullmatch(text):
-        return _finite(float(text))
-    elif kind.name == "DATE" and _DATE.fullmatch(text):
-        return date.fromisoformat(text)
-    elif kind.name == "TIMESTAMP" and _TIMESTAMP.fullmatch(text):
-        return datetime.fromisoformat(text)
-    elif kind.name == "VARCHAR":
-        text.encode()  # a lone surrogate raises: it is no Unicode text
-        return text
-    raise ValueError
-
-
-def _finite(number: float) -> float:
-    if not math.isfinite(number):
+def _decode_column(column: Sequence[object], kind: ValueType) -> Sequence[Value]:
+    present = [item for item in column if item is not None]
+    wanted = bool if kind.name == "BOOLEAN" else str
+    if not all(type(item) is wanted for item in present):
         raise ValueError
-    return number
+    if kind.name == "BOOLEAN":
+        return column  # type: ignore[return-value]
+    decoded = _decode_texts(present, kind)  # type: ignore[arg-type]
+    if len(present) == len(column):
+        return decoded
+    rest = iter(decoded)
+    return [None if item is None else next(rest) for item in column]
+
+
+def _decode_texts(texts: list[str], kind: ValueType) -> Sequence[Value]:
+    if kind.name == "VARCHAR":
+        "".join(texts).encode()  # a lone surrogate raises: it is no Unicode text
+        return texts
+    if kind.name in _BOUNDS:
+        _require(_INTEGER, texts)
+        bound = _BOUNDS[kind.name]
+        numbers = list(map(int, texts))
+        if numbers and not -bound <= min(numbers) <= max(numbers) < bound:
+            raise ValueError
+        return numbers
+    if kind.name == "DECIMAL":
+        whole, fraction = kind.width - kind.scale, kind.scale
+        form = rf"-?(?=[0-9])0*[0-9]{{0,{whole}}}(?:\.[0-9]{{1,{fraction}}})?"
+        _require(form if fraction else form.partition("(?:")[0], texts)
+        return list(map(Decimal, texts))
+    if kind.name == "DOUBLE":
+        _require(_DOUBLE, texts)
+        doubles = list(map(float, texts))
+        if not all(map(math.isfinite, doubles)):
+            raise ValueError
+        return doubles
+    if kind.name == "DATE":
+        _require(_DATE, texts)
+        return list(map(date.fromisoformat, texts))
+    _require(_TIMESTAMP, texts)
+    return list(map(datetime.fromisoformat, texts))
+
+
+def _require(form: str, texts: Sequence[str]) -> None:
+    """Checks that each text has a form, all at once."""
+    joined = "\n".join(texts)
+    if texts and (
+        joined.count("\n") != len(texts) - 1
+        or re.fullmatch(rf"{form}(?:\n{form})*", joined) is None
+    ):
+        raise ValueError
