@@ -325,3 +325,46 @@ async def test_daemon_does_not_survive(wall: BwrapIsolation, tmp_path: Path) -> 
     # What still lives would write again; a worker started since proves that time has passed.
     assert await run(wall, "import time; time.sleep(0.1); tell(1)") == 1
     assert not (tmp_path / "alive").exists()
+
+
+SEALED = """
+    import ctypes, errno, socket
+    sys.path.append("/app")
+    from luoshu.sandbox.worker.enclosure.seal import seal_for_writing
+    seal_for_writing()
+    libc = ctypes.CDLL(None, use_errno=True)
+    def call(*numbers):
+        if libc.syscall(*map(ctypes.c_long, numbers)) < 0:
+            raise OSError(ctypes.get_errno(), "")
+    tell(attempt(lambda: {action}))
+"""
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "socket.socket(socket.AF_INET)",
+        "socket.socket(socket.AF_UNIX)",
+        "os.fork()",
+        "os.execv('/python/bin/python3', ['x'])",
+        "os.kill(1, 9)",
+        "os.chmod('/tmp', 0o777)",
+        "os.link('/tmp/x', '/tmp/y')",
+        "os.symlink('/', '/out/y')",
+        "call(101, 16, 1, 0, 0)",  # ptrace
+        "call(165, 0, 0, 0, 0, 0)",  # mount
+        "call(272, 0x10000000)",  # unshare
+        "call(321, 0, 0, 0)",  # bpf
+        "call(425, 1, 0)",  # io_uring_setup
+    ],
+)
+async def test_sealed_worker_is_refused(wall: BwrapIsolation, action: str) -> None:
+    assert await run(wall, SEALED.format(action=action)) == ["failed", "PermissionError"]
+
+
+async def test_sealed_worker_writes_where_it_should(wall: BwrapIsolation, tmp_path: Path) -> None:
+    mounts = (Mount(tmp_path, "/out", writable=True),)
+    action = "[os.mkdir('/out/d'), open('/out/d/x', 'w').write('made'), os.unlink('/out/d/x')]"
+    result, _ = await run(wall, SEALED.format(action=action), mounts=mounts)
+    assert result == "DID"
+    assert list((tmp_path / "d").iterdir()) == []

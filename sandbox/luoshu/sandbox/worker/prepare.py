@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from luoshu.sandbox import engine
 from luoshu.sandbox.engine import identifier
+from luoshu.sandbox.worker.enclosure.seal import seal_for_writing
 from luoshu.sandbox.worker.preparation.job import Job
 from luoshu.sandbox.worker.preparation.source import SourceError, open_source
 from luoshu.sandbox.worker.preparation.table import Table, check_table, describe_table, write_table
@@ -22,6 +23,7 @@ SPILL = "/out/spill"
 
 def work(channel: Channel) -> None:
     """Serves one preparation."""
+    seal_for_writing()
     channel.send({"type": "ready"})
     job = Job.from_message(channel.receive())
     preparation = _Preparation(job)

@@ -9,6 +9,7 @@ was taken over knows where others have theirs.)
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -36,6 +37,9 @@ def serve(work: Callable[[], None]) -> None:
     """
     if len(os.listdir("/proc/self/task")) != 1:  # noqa: PTH208
         raise RuntimeError("a zygote with threads must not fork")
+    gc.disable()  # a worker lives for one job; what is not written to stays shared
+    gc.collect()
+    gc.freeze()
     control = socket.socket(fileno=os.dup(0))
     os.set_inheritable(control.fileno(), False)
 

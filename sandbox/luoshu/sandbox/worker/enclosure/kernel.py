@@ -7,6 +7,7 @@ uapi headers for the constants.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 from typing import TypeAlias
@@ -27,7 +28,7 @@ MS_REMOUNT = 1 << 5
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
-_PR_CAPBSET_DROP = 24
+_PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION = 0x2008_0522
@@ -86,14 +87,24 @@ def drop_privileges() -> None:
     """Gives up every capability, for good: held, inheritable, bounding and ambient."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
-    for capability in range(64):
-        try:
+    for capability in range(_last_capability() + 1):
+        if _prctl(_PR_CAPBSET_READ, capability):
             _prctl(_PR_CAPBSET_DROP, capability)
-        except OSError:
-            break  # the kernel knows no more
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     nothing = (ctypes.c_uint32 * 6)()
     _checked(_LIBC.capset(ctypes.byref(header), ctypes.byref(nothing)))
+
+
+def _last_capability() -> int:
+    capability = -1
+    while True:
+        try:
+            _prctl(_PR_CAPBSET_READ, capability + 1)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # the kernel knows no more
+                return capability
+            raise
+        capability += 1
 
 
 class _Program(ctypes.Structure):
