@@ -13,7 +13,7 @@ INSTALL_PROJECT := $(PIP) install --quiet --no-deps --no-build-isolation --edita
 CANDIDATES := python3 python3.13 python3.12 python3.11 python
 PYTHON ?=
 OPA ?= $(firstword $(wildcard $(CURDIR)/.tools/bin/opa) $(shell command -v opa 2>/dev/null))
-BENCHES := query publish search negotiate guard
+BENCHES := query publish search negotiate guard isolation
 DEMO_ARGS ?=
 TEST_ARGS ?=
 

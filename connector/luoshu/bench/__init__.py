@@ -38,6 +38,9 @@ class _Lazy:
 
 
 benchmarks: Mapping[str, Benchmark] = MappingProxyType(
-    {name: _Lazy(name) for name in ("query", "publish", "search", "negotiate", "guard")}
+    {
+        name: _Lazy(name)
+        for name in ("query", "publish", "search", "negotiate", "guard", "isolation")
+    }
 )
 """Name to benchmark."""

@@ -11,7 +11,9 @@ from luoshu.cli.output import JsonOption, print_json, print_table, progress
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="query, publish, search, negotiate or guard.")],
+    name: Annotated[
+        str, typer.Argument(help="query, publish, search, negotiate, guard or isolation.")
+    ],
     quick: Annotated[bool, typer.Option("--quick", help="Fewer runs; for a first look.")] = False,
     as_json: JsonOption = False,
 ) -> None:
