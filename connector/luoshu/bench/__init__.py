@@ -37,10 +37,6 @@ class _Lazy:
         return cast("Benchmark", module.run)(quick=quick)
 
 
-benchmarks: Mapping[str, Benchmark] = MappingProxyType(
-    {
-        name: _Lazy(name)
-        for name in ("query", "publish", "search", "negotiate", "guard", "isolation")
-    }
-)
+_NAMES = ("query", "publish", "search", "negotiate", "guard", "isolation")
+benchmarks: Mapping[str, Benchmark] = MappingProxyType({name: _Lazy(name) for name in _NAMES})
 """Name to benchmark."""
