@@ -22,7 +22,7 @@ import ctypes, errno, fcntl, json, mmap, os, random, resource, select, signal, s
 import threading, time
 sys.path.append("/app")
 from luoshu.sandbox import engine
-from luoshu.sandbox.worker import zygote
+from luoshu.sandbox.worker import setup, zygote
 from luoshu.sandbox.worker.enclosure import landlock, seal
 from luoshu.sandbox.worker.stage import Channel
 
@@ -50,6 +50,7 @@ def work():
     exec(job["code"], {**globals(), "tell": tell, "files": files})
     os._exit(0)
 
+setup.open_ahead()
 zygote.leave_root()
 zygote.serve(work)
 """

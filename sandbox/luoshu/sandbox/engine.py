@@ -60,6 +60,12 @@ def open_engine(
     return connection
 
 
+def seed(connection: Connection, entropy: bytes) -> None:
+    """Sets the state of a connection's random numbers, which nothing released rests on."""
+    number = int.from_bytes(entropy, "big") / (1 << 8 * len(entropy))
+    connection.execute("SELECT setseed(?)", [number]).fetchall()
+
+
 def allot(connection: Connection, memory_bytes: int, threads: int) -> None:
     """Sets what an open engine may use."""
     connection.execute(f"SET memory_limit='{memory_bytes}B'")

@@ -47,12 +47,16 @@ async def test_worker_is_nobody_here_and_on_the_host(prison: Prison) -> None:
 
 async def test_two_workers_share_no_random_numbers(prison: Prison) -> None:
     payload = """
-        connection = engine.open_engine()
+        connection = setup._opened.pop()
+        engine.seed(connection, os.urandom(4))
         row = connection.execute("SELECT random(), gen_random_uuid()::VARCHAR").fetchone()
         tell([os.urandom(8).hex(), str(random.random()), *map(str, row)])
     """
     one, other = [await prison.run(payload) for _ in range(2)]
     assert not set(one) & set(other)
+    careless = payload.replace("engine.seed", "(lambda *_: None)")
+    one, other = [await prison.run(careless) for _ in range(2)]
+    assert one[2:] == other[2:]  # what seeding is for
 
 
 async def test_two_workers_share_no_temporary_directory_nor_names(prison: Prison) -> None:

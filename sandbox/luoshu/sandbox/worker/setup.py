@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from luoshu.sandbox import engine
 from luoshu.sandbox.wire import WireError
 from luoshu.sandbox.worker.enclosure import landlock
@@ -9,9 +11,16 @@ from luoshu.sandbox.worker.enclosure.namespaces import INPUTS
 from luoshu.sandbox.worker.enclosure.seal import CODE, seal
 from luoshu.sandbox.worker.stage import Channel
 
+_opened: list[engine.Connection] = []
+
+
+def open_ahead() -> None:
+    """Opens an engine in a zygote, for workers to be forked with: without threads and data."""
+    _opened.append(engine.open_engine())
+
 
 def set_up(channel: Channel) -> tuple[engine.Connection, int]:
-    """Opens the engine, then readies it as a `setup` message says.
+    """Readies an engine as a `setup` message says.
 
     The engine has no threads until the files are fenced: Landlock holds for threads to come.
 
@@ -22,7 +31,8 @@ def set_up(channel: Channel) -> tuple[engine.Connection, int]:
     Raises:
         WireError: Another message.
     """
-    connection = engine.open_engine()
+    connection = _opened.pop() if _opened else engine.open_engine()
+    engine.seed(connection, os.urandom(4))  # forks would draw the same numbers
     message, files = channel.receive(), channel.files
     memory, threads, max_rows = (
         message.get(name) for name in ("memory_bytes", "threads", "max_rows")

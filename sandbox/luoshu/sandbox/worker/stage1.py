@@ -15,7 +15,7 @@ from luoshu.sandbox.guard.check import CellQuery, CheckedQuery, check_query
 from luoshu.sandbox.schema import TableSchema, checked_count
 from luoshu.sandbox.templates import BoundParameter, bind_parameters
 from luoshu.sandbox.worker import rehearsal
-from luoshu.sandbox.worker.setup import set_up
+from luoshu.sandbox.worker.setup import open_ahead, set_up
 from luoshu.sandbox.worker.stage import Channel, Message, run
 
 
@@ -93,6 +93,7 @@ def _list(value: object) -> list[object]:
 def rehearse() -> None:
     """Loads what loads lazily."""
     rehearsal.stage1()
+    open_ahead()
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from luoshu.sandbox import engine, wire
 from luoshu.sandbox.schema import SchemaError, ValueType, checked_count, exact_fields
-from luoshu.sandbox.worker.setup import set_up
+from luoshu.sandbox.worker.setup import open_ahead, set_up
 from luoshu.sandbox.worker.stage import Channel, run
 
 
@@ -72,6 +72,7 @@ def rehearse() -> None:
     connection.execute("SELECT k0, c0, c0 / c1, round(c1, 2) FROM cells0 ORDER BY k0").fetchmany(2)
     engine.column_types(connection)
     connection.close()
+    open_ahead()
 
 
 def main() -> None:
