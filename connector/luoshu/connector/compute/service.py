@@ -46,6 +46,7 @@ from luoshu.connector.compute.projection import (
 from luoshu.connector.compute.recording import Recorder
 from luoshu.connector.compute.results import ResultStore
 from luoshu.connector.compute.running import Running
+from luoshu.connector.compute.slots import Slots
 from luoshu.connector.compute.templates import query_of
 from luoshu.connector.errors import NodeError
 from luoshu.connector.ledger import Ledger, Transaction
@@ -144,7 +145,7 @@ class ComputeService:
         self._history = history
         self._recorder = Recorder(node_id, gatekeeper, pseudonyms)
         self._clock = clock
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = Slots(concurrency)
         self._running: dict[RequestKey, Running] = {}
         self._given_up: dict[RequestKey, Running] = {}
         self._closing = False
@@ -271,7 +272,7 @@ class ComputeService:
             running.enter(Phase.ACCEPTED)
             job = self._job(asked, *admitted)
             running.debits = job.rules.debits
-            async with self._slots:
+            async with self._slots.one(key[0]):
                 outcome = await self._compute(running, job)
             await self._release(job, outcome)
         except asyncio.CancelledError:
