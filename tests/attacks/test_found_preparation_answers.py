@@ -32,7 +32,7 @@ id: shop
 tables:
   orders: {parquet: o, unit: who, columns: {price: {use: [aggregate], bounds: [0, 9]}}}
   lines: {parquet: o, unit: {via: orders, on: {l_key: o_key}}, columns: {day: {use: [filter]}}}
-  part: {parquet: o, public: true}
+  part: {parquet: o, public: true, key: [name]}
 release: {mode: aggregate, min_units: 2}
 """)
 KEY = "orders(o_key)"
@@ -59,6 +59,7 @@ def table(name: str, unit: str | None, key: str | None, *columns: Any) -> dict[s
         "public": unit is None,
         "unit": unit,
         "keys": keys,
+        "unique": [] if unit else [["name"]],
         "columns": list(columns),
         "rows": 5,
     }
@@ -227,6 +228,9 @@ def test_no_answer_widens_what_is_declared(tmp_path: Path) -> None:
         (("tables", 0, "columns", 1, "use"), ["group"]),
         (("tables", 1, "unit"), None),
         (("tables", 2, "name"), "\ud800"),
+        (("tables", 2, "unique"), []),
+        (("tables", 2, "unique"), [["name"], ["other"]]),
+        (("tables", 0, "unique"), [["price"]]),
         (("new_units",), -1),
         (("units",), 10**30),
         (("type",), "other"),

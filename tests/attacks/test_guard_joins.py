@@ -121,6 +121,37 @@ ATTACKS = family(
             ),
         },
     ),
+    denied(
+        "fan-out by choice: as many copies of a row as its place in a number",
+        {
+            "copies_by_code": ("SELECT sum(v.cost) FROM visit v JOIN ladder l ON v.code = l.code"),
+            "copies_by_code_counted": (
+                "SELECT count(*) FROM visit v LEFT JOIN ladder l ON v.code = l.code"
+            ),
+            "copies_by_a_range": (
+                "SELECT sum(p.income) FROM person p JOIN codes c ON c.code <= p.grade"
+            ),
+            "copies_by_or": (
+                "SELECT sum(v.cost) FROM visit v JOIN person p ON p.person_id = v.visitor "
+                "JOIN codes c ON c.code = v.code OR c.code = p.grade"
+            ),
+            "copies_by_list": (
+                "SELECT sum(income) FROM person JOIN codes c ON c.code = 1 OR c.code = 2"
+            ),
+            "copies_by_chapter": (
+                "SELECT sum(v.cost) FROM visit v JOIN codes c ON v.code = c.code "
+                "JOIN codes d ON c.chapter = d.chapter"
+            ),
+            "copies_within_one_unit": (
+                "SELECT avg(n) FROM (SELECT v.visitor, count(*) AS n FROM visit v "
+                "JOIN ladder l ON v.code = l.code GROUP BY v.visitor)"
+            ),
+            "copies_in_a_cte": (
+                "WITH l AS (SELECT code, rung FROM ladder) "
+                "SELECT sum(v.cost) FROM visit v JOIN l USING (code)"
+            ),
+        },
+    ),
     either(
         "fan-out over rows that are nobody's",
         {

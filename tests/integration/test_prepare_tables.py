@@ -112,6 +112,30 @@ def test_each_row_has_the_unit_that_its_path_leads_to(prepare: Prepare) -> None:
     assert PreparedProduct.load(prepare.out) == prepared
 
 
+def test_columns_that_tell_public_rows_apart_are_found(prepare: Prepare) -> None:
+    *protected, part = prepare().schemas()
+    assert part.unique == (("p_partkey",), ("p_name",), ("p_price",))
+    assert all(table.unique == () for table in protected)
+    twice = "SELECT 1 AS p_partkey, i AS p_name, nullif(i, 2) AS p_price, 3 AS p_list "
+    part = prepare(part=f"{twice} FROM range(3) r(i)").schemas()[-1]
+    assert part.unique == (("p_name",), ("p_price",))  # NULL once is a value like any other
+    part = prepare(part=f"{twice} FROM range(2, 4) r(i) UNION ALL {twice} FROM range(3) r(i)")
+    assert part.schemas()[-1].unique == ()
+
+
+def test_declared_keys_are_demanded_of_each_version(prepare: Prepare) -> None:
+    keyed = TABLES.replace("public: true", "public: true, key: [p_name, p_partkey]")
+    rows = "SELECT i // 2 AS p_partkey, i % 2 AS p_name, 0 AS p_price FROM range({}) r(i)"
+    assert prepare(keyed, part=rows.format(4)).schemas()[-1].unique == (("p_name", "p_partkey"),)
+    with pytest.raises(PreparationError, match="several rows have the same p_name, p_partkey"):
+        prepare(keyed, part=f"{rows.format(4)} UNION ALL {rows.format(1)}")
+    with pytest.raises(PreparationError, match="`key` names p_code"):
+        prepare(keyed.replace("p_name,", "p_code,"))
+    single = TABLES.replace("public: true", "public: true, key: [p_partkey]")
+    with pytest.raises(PreparationError, match="several rows have the same p_partkey"):
+        prepare(single, part=rows.format(4))
+
+
 def test_schemas_name_keys_and_domains(prepare: Prepare) -> None:
     customer, orders, lineitem, part = prepare().schemas()
     key = "orders(o_orderkey)"

@@ -65,6 +65,7 @@ CODE = TableSchema(
         ColumnSchema("k", BIGINT, frozenset({G, F, A}), None, 2**63),
         ColumnSchema("label", VARCHAR, frozenset({G, F, A})),
     ),
+    unique=(("k",),),
 )
 UNITS = 14
 PEOPLE = st.lists(
@@ -87,7 +88,7 @@ VISITS = st.lists(
     min_size=5,
     max_size=20,
 )
-CODES = [(0, "even"), (1, "odd"), (1, "one"), (2, "even")]
+CODES = [(0, "even"), (1, "odd"), (2, "even")]
 
 
 @dataclass(frozen=True)

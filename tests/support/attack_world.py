@@ -81,6 +81,10 @@ tables:
   codes:
     parquet: codes.parquet
     public: true
+  ladder:
+    parquet: ladder.parquet
+    public: true
+    key: [code, rung]
 release: {{mode: aggregate, min_units: {MIN_UNITS}, debits: 1000}}
 """
 
@@ -137,11 +141,13 @@ CODES = """
 SELECT c AS code, 'title ' || c AS title, 'ch' || (c % 4) AS chapter, (c * 10)::INTEGER AS tariff
 FROM range(20) r(c)
 """
+# Twice as many rows for each code as for the one before.
+LADDER = "SELECT code, s.rung FROM codes, range((2 ** (code % 10))::BIGINT) s(rung)"
 PAY_ROWS = """
 SELECT person_id AS employee, 'o' || (i % 3) AS office, income AS salary, 'B' || i AS badge
 FROM person
 """
-FILES = {"visit": VISIT, "item": ITEM, "codes": CODES, "pay": PAY_ROWS}
+FILES = {"visit": VISIT, "item": ITEM, "codes": CODES, "ladder": LADDER, "pay": PAY_ROWS}
 
 
 _PATIENCE = IsolationConfig(wall_seconds=20)

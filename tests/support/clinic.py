@@ -54,9 +54,11 @@ def _column(
     return ColumnSchema(name, kind, frozenset(uses), bounds, magnitude)
 
 
-def _public(name: str, *columns: tuple[str, ValueType]) -> TableSchema:
+def _public(name: str, *columns: tuple[str, ValueType], key: int = 1) -> TableSchema:
     found = tuple(_column(column, kind, GROUP, FILTER, AGGREGATE) for column, kind in columns)
-    return TableSchema("clinic", name, None, found)
+    return TableSchema(
+        "clinic", name, None, found, unique=(tuple(column for column, _ in columns[:key]),)
+    )
 
 
 _VISITS = UnitKey("visit(visit_id)", ("visit_id",))
@@ -109,6 +111,7 @@ TABLES = (
     ),
     _public("codes", ("code", BIGINT), ("label", VARCHAR), ("fee", _MONEY), ("rate", DOUBLE)),
     _public("drugs", ("drug", BIGINT), ("maker", VARCHAR), ("words", VARCHAR), ("since", DATE)),
+    _public("stock", ("drug", BIGINT), ("kind", VARCHAR), ("price", BIGINT), key=2),
 )
 
 _ROWS = {
@@ -147,6 +150,9 @@ SELECT * FROM (VALUES (1, 'one', 1.5, 0.5), (2, 'two', 2.25, 1.0), (3, NULL, NUL
     "drugs": """
 SELECT * FROM (VALUES (1, 'acme', '12', DATE '2020-01-01'), (2, 'acme', 'x', DATE '2021-05-05'),
     (3, 'bolt', '7', NULL), (4, NULL, '-3', DATE '2022-12-31')) d(drug, maker, words, since)""",
+    "stock": """
+SELECT d AS drug, kind, d * 10 + length(kind) AS price
+FROM range(1, 5) r(d), (VALUES ('in'), ('out'), ('tele')) k(kind)""",
 }
 
 

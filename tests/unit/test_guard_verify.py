@@ -74,7 +74,18 @@ def test_guard_sets_are_proven(clinic: Clinic) -> None:
     assert kinds == [ComponentKind.SUM, ComponentKind.SET, ComponentKind.SET]
 
 
-@pytest.mark.parametrize("sql", [GUARDED, EXISTS, LEFT, TWICE, INNER, KEYED])
+FAN = (
+    "SELECT i.unit_of_item AS u, count(*) AS a0 FROM item i CROSS JOIN visit v CROSS JOIN stock s "
+    "WHERE i.visit_id = v.visit_id AND i.drug = s.drug AND v.kind = s.kind GROUP BY i.unit_of_item"
+)
+AGGREGATED = (
+    "SELECT i.unit_of_item AS u, count(*) AS a0 FROM item i CROSS JOIN "
+    "(SELECT drug AS x0, max(price) AS x1 FROM stock GROUP BY drug) s "
+    "WHERE i.drug = s.x0 AND i.amount < s.x1 GROUP BY i.unit_of_item"
+)
+
+
+@pytest.mark.parametrize("sql", [GUARDED, EXISTS, LEFT, TWICE, INNER, KEYED, FAN, AGGREGATED])
 def test_other_forms_are_proven(clinic: Clinic, sql: str) -> None:
     assert clinic.verify(sql).components
     assert clinic.verify(sql, "u" if sql != INNER else "s").components
@@ -97,6 +108,67 @@ def test_public_rows_are_proven(clinic: Clinic) -> None:
     assert clinic.verify("SELECT sum(fee) AS k0 FROM codes", "").keys == (
         ValueType("DECIMAL", 38, 2),
     )
+
+
+FANS = {
+    "one column of two": FAN.replace(" AND v.kind = s.kind", ""),
+    "no column": FAN.replace(
+        "i.drug = s.drug AND v.kind = s.kind", "s.price > CAST('11' AS BIGINT)"
+    ),
+    "inequality": FAN.replace("i.drug = s.drug", "i.drug <= s.drug"),
+    "one key or the other": (
+        "SELECT v.pid AS u, count(*) AS a0 FROM visit v CROSS JOIN patient p CROSS JOIN codes c "
+        "WHERE p.pid = v.pid AND (c.code = v.code OR c.code = p.level) GROUP BY v.pid"
+    ),
+    "some keys": (
+        "SELECT p.pid AS u, count(*) AS a0 FROM patient p CROSS JOIN codes c "
+        "WHERE c.code = CAST('1' AS BIGINT) OR c.code = CAST('2' AS BIGINT) GROUP BY p.pid"
+    ),
+    "equal to itself": (
+        "SELECT p.pid AS u, count(*) AS a0 FROM patient p CROSS JOIN codes c "
+        "WHERE c.code = c.code GROUP BY p.pid"
+    ),
+    "equal to each other": (
+        "SELECT p.pid AS u, count(*) AS a0 FROM patient p CROSS JOIN codes c CROSS JOIN drugs d "
+        "WHERE c.code = d.drug GROUP BY p.pid"
+    ),
+    "left": (
+        "SELECT v.pid AS u, count(*) AS a0 FROM visit v LEFT JOIN stock s ON v.kind = s.kind "
+        "GROUP BY v.pid"
+    ),
+    "in one unit": (
+        "SELECT s.x0 AS u, coalesce(sum(s.x1), CAST('0' AS HUGEINT)) AS a0 FROM (SELECT v.pid "
+        "AS x0, count(*) AS x1 FROM visit v CROSS JOIN stock s WHERE v.kind = s.kind "
+        "GROUP BY v.pid) s GROUP BY s.x0"
+    ),
+    "public rows that were not made unique": AGGREGATED.replace(
+        "max(price) AS x1 FROM stock GROUP BY drug", "price AS x1 FROM stock ORDER BY price"
+    ),
+    "groups of more than is joined on": AGGREGATED.replace(
+        "GROUP BY drug)", "GROUP BY drug, kind)"
+    ),
+}
+
+
+@pytest.mark.parametrize("sql", FANS.values(), ids=FANS.keys())
+def test_a_row_meets_at_most_one_public_row(clinic: Clinic, sql: str) -> None:
+    with pytest.raises(GuardRefusalError) as refused:
+        clinic.verify(sql)
+    assert refused.value.code == "GUARD_FAN_OUT"
+
+
+def test_refused_fan_out_names_the_keys(clinic: Clinic) -> None:
+    with pytest.raises(GuardRefusalError, match="stock by drug and kind") as refused:
+        clinic.check("SELECT sum(amount) FROM item i JOIN stock s ON i.drug = s.drug")
+    assert refused.value.code == "GUARD_FAN_OUT"
+    for sql in (
+        "SELECT sum(i.amount) FROM item i JOIN visit v USING (visit_id) JOIN stock s "
+        "ON i.drug = s.drug AND v.kind = s.kind",
+        "SELECT sum(amount) FROM item WHERE drug IN (SELECT drug FROM stock WHERE price > 20)",
+        "SELECT sum(amount) FROM item i JOIN (SELECT drug, max(price) AS most FROM stock "
+        "GROUP BY drug) s ON i.drug = s.drug WHERE s.most > 20",
+    ):
+        assert clinic.check(sql).cells
 
 
 FORGETFUL = {

@@ -58,6 +58,9 @@ def _is_as_declared(product: ProductFile, source: UnitSource, table: PreparedTab
         return False
     if table.unit in names or len(set(names)) != len(names):
         return False
+    key = product.table_rules[source.table].key
+    if key is not None and key not in table.unique:
+        return False
     if rules is None:  # a public table, of which everything may be used
         return True
     joins = [name for key in source.keys for name in key.columns if name not in rules]

@@ -183,6 +183,7 @@ def _table_job(rule: TableRule, source: UnitSource, mounted: str) -> dict[str, o
         "via": source.via,
         "on": [list(pair) for pair in source.on],
         "keys": [{"domain": key.domain, "columns": list(key.columns)} for key in source.keys],
+        "unique": list(rule.key or ()),
         "columns": columns,
     }
 

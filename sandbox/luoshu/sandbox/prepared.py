@@ -1,6 +1,6 @@
 """A prepared product: a read-only DuckDB file and the manifest that describes it.
 
-The manifest is canonical JSON (`luoshu/prepared/v2`) with the digests of what it
+The manifest is canonical JSON (`luoshu/prepared/v3`) with the digests of what it
 was made from and of the prepared file. It names tables, columns and counts, and
 holds no value of the data beyond the bounds and domains that the holder declared.
 """
@@ -38,7 +38,7 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 PREPARED = "prepared.duckdb"
-SCHEMA = "luoshu/prepared/v2"
+SCHEMA = "luoshu/prepared/v3"
 _CHUNK = 1 << 20
 _MAX_MANIFEST = 16 << 20
 _FIELDS = (

@@ -16,6 +16,7 @@ from luoshu.sandbox.schema import (
     ValueType,
     checked_count,
     checked_name,
+    checked_unique,
     exact_fields,
 )
 
@@ -90,6 +91,7 @@ class PreparedTable:
         unit: Column of its unit ids, never shown; None if it is public.
         columns: Its other columns.
         keys: Which of them determine the unit.
+        unique: Of a public table: sets of columns of which no two rows have all values in common.
         rows: How many rows it holds. For the holder's eyes.
     """
 
@@ -97,6 +99,7 @@ class PreparedTable:
     unit: str | None
     columns: tuple[PreparedColumn, ...]
     keys: tuple[UnitKey, ...] = field(default=())
+    unique: tuple[tuple[str, ...], ...] = ()
     rows: int = 0
 
     @property
@@ -118,6 +121,7 @@ class PreparedTable:
             tuple(column.schema for column in self.columns),
             "" if self.is_public else domain,
             self.keys,
+            self.unique,
         )
 
     def to_json(self) -> JsonObject:
@@ -127,6 +131,7 @@ class PreparedTable:
             "public": self.is_public,
             "unit": self.unit,
             "keys": [{"domain": key.domain, "columns": list(key.columns)} for key in self.keys],
+            "unique": [list(names) for names in self.unique],
             "columns": [column.to_json() for column in self.columns],
             "rows": self.rows,
         }
@@ -138,7 +143,7 @@ class PreparedTable:
         Raises:
             SchemaError: It doesn't have exactly this form.
         """
-        fields = exact_fields(value, "name", "public", "unit", "keys", "columns", "rows")
+        fields = exact_fields(value, "name", "public", "unit", "keys", "unique", "columns", "rows")
         unit = None if fields["unit"] is None else checked_name(fields["unit"])
         if fields["public"] is not (unit is None):
             raise SchemaError("a table has a unit, or is public")
@@ -147,8 +152,11 @@ class PreparedTable:
         known = {column.name for column in columns}
         if any(not set(key.columns) <= known for key in keys):
             raise SchemaError("a key of unknown columns")
+        unique = checked_unique(fields["unique"])
+        if (unique and unit is not None) or any(not set(names) <= known for names in unique):
+            raise SchemaError("unique columns that are unknown, or of a protected table")
         rows = checked_count(fields["rows"])
-        return cls(checked_name(fields["name"]), unit, columns, keys, rows)
+        return cls(checked_name(fields["name"]), unit, columns, keys, unique, rows)
 
 
 def _key(value: object) -> UnitKey:

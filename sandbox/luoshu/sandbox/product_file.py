@@ -37,6 +37,7 @@ MAX_DECIMALS = 12
 _EPSILON_DECIMALS = 6
 _DELTA_DECIMALS = 15
 MAX_TABLES = 100
+MAX_KEY = 16
 RESERVED_CATALOGS = frozenset(
     {"system", "temp", "main", "memory", "information_schema", "pg_catalog"}
 )
@@ -168,12 +169,14 @@ class TableRule(Source):
     Attributes:
         unit: The column that names its unit, or the path to a table that has one.
         public: Whether its rows belong to nobody, which leaves `unit` out.
+        key: Columns of a public table that no two rows have in common; demanded of the data.
         columns: What analysts may do with them; of a public table all that are supported, with
             every use, unless it says otherwise.
     """
 
     unit: ColumnName | UnitPath | None = None
     public: bool = False
+    key: Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=MAX_KEY)] | None = None
     columns: Columns | None = None
 
     @model_validator(mode="after")
@@ -182,6 +185,13 @@ class TableRule(Source):
             raise ValueError("a table has a `unit`, or `public: true`")
         if not self.public and not self.columns:
             raise ValueError("a table with a unit declares its `columns`")
+        if self.key is not None:
+            if not self.public:
+                raise ValueError("`key` goes with public tables")
+            if len(set(self.key)) != len(self.key):
+                raise ValueError("`key` names a column twice")
+            if self.columns is not None and not set(self.key) <= self.columns.keys():
+                raise ValueError("`key` names a column that is not among its `columns`")
         return self
 
 

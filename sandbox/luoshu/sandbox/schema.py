@@ -174,6 +174,8 @@ class TableSchema:
         columns: The declared columns, in the table's order after `unit`.
         domain: Whose ids `unit` holds: tables of the same domain protect the same people.
         keys: Which columns determine the unit beside `unit` itself.
+        unique: Of a public table: sets of columns of which no two rows have all values in common,
+            NULL being a value like any other.
     """
 
     catalog: str
@@ -182,6 +184,7 @@ class TableSchema:
     columns: tuple[ColumnSchema, ...]
     domain: str = ""
     keys: tuple[UnitKey, ...] = ()
+    unique: tuple[tuple[str, ...], ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """The JSON form."""
@@ -192,6 +195,7 @@ class TableSchema:
             "columns": [column.to_json() for column in self.columns],
             "domain": self.domain,
             "keys": [{"domain": key.domain, "columns": list(key.columns)} for key in self.keys],
+            "unique": [list(names) for names in self.unique],
         }
 
     @classmethod
@@ -201,7 +205,9 @@ class TableSchema:
         Raises:
             SchemaError: It doesn't have exactly this form.
         """
-        fields = exact_fields(value, "catalog", "table", "unit", "columns", "domain", "keys")
+        fields = exact_fields(
+            value, "catalog", "table", "unit", "columns", "domain", "keys", "unique"
+        )
         columns, keys, domain = fields["columns"], fields["keys"], fields["domain"]
         if not isinstance(columns, list) or len(columns) > MAX_COLUMNS:
             raise SchemaError("columns must be a list")
@@ -214,6 +220,7 @@ class TableSchema:
             tuple(ColumnSchema.from_json(column) for column in columns),
             domain,
             tuple(_unit_key(key) for key in keys),
+            checked_unique(fields["unique"]),
         )
 
 
@@ -406,6 +413,17 @@ def checked_name(value: object) -> str:
     if not isinstance(value, str) or not value or len(value.encode()) > MAX_NAME_BYTES:
         raise SchemaError("a name must be text of at most 1024 bytes")
     return value
+
+
+def checked_unique(value: object) -> tuple[tuple[str, ...], ...]:
+    """Returns sets of columns.
+
+    Raises:
+        SchemaError: It isn't a list of lists of names, none of them empty.
+    """
+    if not isinstance(value, list) or not all(isinstance(names, list) and names for names in value):
+        raise SchemaError("unique columns must be lists of names")
+    return tuple(tuple(checked_name(name) for name in names) for names in value)
 
 
 def checked_count(value: object) -> int:

@@ -34,6 +34,8 @@ class Refusal(StrEnum):
     """A condition that isn't accepted."""
     EXPRESSION = "GUARD_EXPRESSION"
     """Any other expression that isn't accepted."""
+    FAN_OUT = "GUARD_FAN_OUT"
+    """A join in which a protected row may meet several public ones."""
     MODE = "GUARD_MODE"
     """A release mode that can't be executed."""
     UNPROVEN = "GUARD_UNPROVEN"

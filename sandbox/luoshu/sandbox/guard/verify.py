@@ -19,7 +19,8 @@ claim of which components are guard sets. What it proves, and from which facts o
    contribution is a number of rows, or the sum of one monomial of columns declared `aggregate`.
 6. **No overflow.** A sum adds up fewer than 2^40 values below 2^86, so HUGEINT and DECIMAL(38)
    hold it; products are of decimals whose digits fit together.
-7. **Public rows.** What claims to be public scans public tables only.
+7. **Public rows.** What claims to be public scans public tables only. A row of a unit meets at
+   most one row of each public reading and guarded group (`guard.fans`).
 
 Rows of a query that are dropped before the last aggregate, or never used, are proven all the
 same: every expression of the plan is checked where it stands.
@@ -46,7 +47,14 @@ from luoshu.sandbox.guard.facts import (
     UnprovenError,
     conjuncts,
 )
-from luoshu.sandbox.guard.fans import Unique, check_no_fan, unique_of
+from luoshu.sandbox.guard.fans import (
+    FanOutError,
+    Unique,
+    check_no_fan,
+    fan_out_refusal,
+    unique_columns,
+    unique_of,
+)
 from luoshu.sandbox.guard.functions import COMPARISONS, EQUALITIES
 from luoshu.sandbox.guard.obligations import branches_owed, check_partition
 from luoshu.sandbox.guard.plan import Expression, Operator
@@ -109,6 +117,7 @@ def verify(
     Raises:
         GuardRefusalError: `GUARD_UNPROVEN`, naming what has no proof.
     """
+    root = None
     try:
         root = read_plan(document)
         if claim.is_public:
@@ -118,6 +127,8 @@ def verify(
         contributions = Contributions(rows.columns, rows.grouped, rows.conditions)
         return cell_schema(contributions, sorted(verifier.scanned), claim, mode)
     except (PlanError, UnprovenError, RecursionError) as error:
+        if isinstance(error, FanOutError) and root is not None:
+            raise fan_out_refusal(root, tables) from None
         words = "a plan of this depth" if isinstance(error, RecursionError) else str(error)
         raise _unproven(words) from None
 
@@ -161,7 +172,7 @@ class _Verifier:
         )
         if not is_taken_apart and is_public(operator, self.tables, self.public_ctes):
             types = check_beside(operator)
-            scan = self._nobodys(unique_of(operator, self.public_ctes))
+            scan = self._nobodys(unique_of(operator, self.tables, self.public_ctes))
             columns = (
                 PublicValue(kind, scan, place, "", _largest(kind.name, kind.width))
                 for place, kind in enumerate(types)
@@ -181,7 +192,7 @@ class _Verifier:
             case plan.Cte():
                 if is_public(operator.definition, self.tables, self.public_ctes):
                     check_beside(operator.definition)
-                    found = unique_of(operator.definition, self.public_ctes)
+                    found = unique_of(operator.definition, self.tables, self.public_ctes)
                     self.public_ctes[operator.index] = found
                 else:
                     self.ctes[operator.index] = self.rows(operator.definition)
@@ -211,7 +222,7 @@ class _Verifier:
                 self.scanned.add(f"{table.catalog}.{table.table}")
             columns_out = tuple(self._leaf(table, scan, i) for i in operator.output)
             if table.unit is None:
-                self.unique[scan] = tuple(frozenset({place}) for place in operator.output)
+                self.unique[scan] = unique_columns(table)
                 return Rows(columns_out, nobodys=frozenset({scan}))
             return Rows(columns_out, frozenset({frozenset({scan})}))
         raise UnprovenError("a scan of anything but a prepared table")

@@ -24,6 +24,7 @@ class TableJob:
         via: Table whose rows its rows refer to, or None.
         on: Pairs of an own column and the column of `via` that it equals.
         keys: Columns that determine the unit.
+        unique: Columns that no two rows of a public table may have in common; empty for none.
         columns: What is declared; None for all columns, with every use.
     """
 
@@ -36,6 +37,7 @@ class TableJob:
     via: str | None
     on: tuple[tuple[str, str], ...]
     keys: tuple[UnitKey, ...]
+    unique: tuple[str, ...]
     columns: tuple[Declaration, ...] | None
 
     @property
@@ -57,6 +59,7 @@ class TableJob:
             via=value["via"],
             on=tuple((own, their) for own, their in value["on"]),
             keys=tuple(UnitKey(key["domain"], tuple(key["columns"])) for key in value["keys"]),
+            unique=tuple(value["unique"]),
             columns=None if columns is None else tuple(_declaration(column) for column in columns),
         )
 

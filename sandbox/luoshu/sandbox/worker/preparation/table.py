@@ -33,6 +33,7 @@ class Table:
         unit: Name of the column of unit ids, or None.
         notes: What the holder should know.
         rows: How many were written.
+        unique: Of a public table: sets of columns of which no two rows have all values in common.
     """
 
     job: TableJob
@@ -41,6 +42,7 @@ class Table:
     unit: str | None
     notes: list[str]
     rows: int = 0
+    unique: tuple[tuple[str, ...], ...] = ()
 
     @property
     def target(self) -> str:
@@ -58,6 +60,7 @@ class Table:
             "public": self.job.is_public,
             "unit": self.unit,
             "keys": [{"domain": key.domain, "columns": list(key.columns)} for key in self.job.keys],
+            "unique": [list(names) for names in self.unique],
             "columns": [column.to_json() for column in self.columns],
             "rows": self.rows,
         }
@@ -73,6 +76,9 @@ def describe_table(job: TableJob, relation: Relation, *, is_clamped: bool) -> Ta
     declared = _everything(relation, notes) if job.columns is None else list(job.columns)
     known = {column.name for column in declared}
     joins = dict.fromkeys(name for key in job.keys for name in key.columns)
+    missing = set(job.unique) - {column.name for column in declared}
+    if missing:
+        raise SourceError(f"`key` names {', '.join(sorted(missing))}, which it has no column of.")
     declared += [Declaration(name, frozenset()) for name in joins if name not in known]
     unit = [] if job.unit is None else [job.unit]
     _check_names([*unit, *(column.name for column in declared)], relation.kinds)
@@ -195,6 +201,8 @@ def write_table(connection: Connection, table: Table, others: dict[str, Table]) 
     table.rows = _count(connection, f"SELECT count(*) FROM {table.target}")  # noqa: S608 - quoted
     _check_reached(connection, table, others)
     _find_complete(connection, table)
+    if job.is_public:
+        _find_unique(connection, table)
 
 
 def _find_complete(connection: Connection, table: Table) -> None:
@@ -207,6 +215,28 @@ def _find_complete(connection: Connection, table: Table) -> None:
         replace(column, schema=replace(column.schema, is_nullable=count < table.rows))
         for column, count in zip(table.columns, row, strict=True)
     ]
+
+
+def _find_unique(connection: Connection, table: Table) -> None:
+    """Notes which columns tell a public table's rows apart: each by itself, and the declared key.
+
+    Raises:
+        SourceError: The declared key doesn't.
+    """
+    declared = table.job.unique
+    sets = [(column.schema.name,) for column in table.columns]
+    sets += [declared] if len(declared) > 1 else []
+    found = []
+    for columns in sets:
+        distinct = f"SELECT DISTINCT {names(columns)} FROM {table.target}"  # noqa: S608 - quoted
+        if _count(connection, f"SELECT count(*) FROM ({distinct})") == table.rows:  # noqa: S608
+            found.append(columns)
+        elif columns == declared:
+            raise SourceError(
+                f"several rows have the same {', '.join(declared)}, which `key` declares to be "
+                "unique; correct the data or the key."
+            )
+    table.unique = tuple(found)
 
 
 def _reach(connection: Connection, target: Table, key: list[str]) -> None:
