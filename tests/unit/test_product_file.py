@@ -146,7 +146,7 @@ def test_table_needs_a_unit_or_is_public() -> None:
             "public: true, key: [a, b], columns: {a: {use: [group]}}",
             "not among its `columns`",
         ),
-        ("unit: {via: orders", "key: [flag], unit: {via: orders", "goes with public tables"),
+        ("unit: o_custkey", "key: [day]\n    unit: o_custkey", "goes with public tables"),
         ("columns: {day:", "columns: {o_custkey: {use: [group]}, day:", "orders: the privacy unit"),
         ("columns: {day:", "columns: {O_CUSTKEY: {use: [group]}, day:", "orders: two columns"),
         ("columns: {day:", "columns: {O_ORDERKEY: {use: [group]}, day:", "orders: two columns"),

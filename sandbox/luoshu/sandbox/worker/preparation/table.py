@@ -224,7 +224,7 @@ def _find_unique(connection: Connection, table: Table) -> None:
         SourceError: The declared key doesn't.
     """
     declared = table.job.unique
-    sets = [(column.schema.name,) for column in table.columns]
+    sets: list[tuple[str, ...]] = [(column.schema.name,) for column in table.columns]
     sets += [declared] if len(declared) > 1 else []
     found = []
     for columns in sets:
