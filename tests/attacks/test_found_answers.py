@@ -36,6 +36,7 @@ COMPONENTS = [
         "bounds": None,
         "is_wide": False,
         "rows": None,
+        "digits": None,
     }
     for monomial, scale in (([], 0), (["a"], 2))
 ]

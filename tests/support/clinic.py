@@ -188,8 +188,8 @@ class Clinic:
 
         Args:
             sql: Stage 1, as a rewriter might write it.
-            kinds: Of the components, a letter each: s(um), u(nits), g(uard set); "" for rows that
-                are claimed to be public.
+            kinds: Of the components, a letter each: s(um), u(nits), g(uard set), digits of (o)ne
+                row or of (a)ll; "" for rows that are claimed to be public.
             prefix: As claimed.
             mode: Release mode.
         """
@@ -204,7 +204,13 @@ class Clinic:
         mode: str = "aggregate",
     ) -> CellSchema:
         """Verifies a plan, whoever made it."""
-        names = {"s": ComponentKind.SUM, "u": ComponentKind.UNITS, "g": ComponentKind.SET}
+        names = {
+            "s": ComponentKind.SUM,
+            "u": ComponentKind.UNITS,
+            "g": ComponentKind.SET,
+            "o": ComponentKind.ANY_DIGITS,
+            "a": ComponentKind.ALL_DIGITS,
+        }
         claim = Claimed(tuple(names[kind] for kind in kinds), prefix, not kinds)
         return verify(document, TABLES, claim, min_units=MIN_UNITS, mode=mode)
 

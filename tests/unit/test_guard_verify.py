@@ -10,7 +10,15 @@ from clinic import Clinic, open_clinic
 
 from luoshu.sandbox import engine
 from luoshu.sandbox.errors import GuardRefusalError
-from luoshu.sandbox.schema import BIGINT, VARCHAR, CellSchema, Component, ComponentKind, ValueType
+from luoshu.sandbox.schema import (
+    BIGINT,
+    VARCHAR,
+    CellSchema,
+    Component,
+    ComponentKind,
+    Digits,
+    ValueType,
+)
 
 GOOD = (
     "SELECT p.ward AS k0, p.pid AS u, count(*) AS a0, "
@@ -169,6 +177,122 @@ def test_refused_fan_out_names_the_keys(clinic: Clinic) -> None:
         "GROUP BY drug) s ON i.drug = s.drug WHERE s.most > 20",
     ):
         assert clinic.check(sql).cells
+
+
+WEIGHED = (
+    "SELECT v.pid AS u, coalesce(sum(v.cost * c.fee) FILTER ({f}), CAST('0' AS DECIMAL(38,4))) "
+    "AS a0, coalesce(sum(v.cost) FILTER ({f}), CAST('0' AS DECIMAL(38,2))) AS a1, "
+    "coalesce(bit_or({d}) FILTER ({f}), CAST('0' AS BIGINT)) AS a2, "
+    "coalesce(bit_and({d}) FILTER ({f}), CAST('-1' AS BIGINT)) AS a3 "
+    "FROM visit AS v CROSS JOIN codes AS c WHERE v.code = c.code GROUP BY v.pid"
+)
+FEE = "CAST(CAST(c.fee AS DECIMAL(35,2)) * CAST('100' AS DECIMAL(3,0)) AS BIGINT)"
+DIGIT = f"CASE WHEN v.cost <> CAST('0.00' AS DECIMAL(9,2)) THEN {FEE} ELSE NULL END"
+PRESENT = "WHERE v.cost IS NOT NULL AND c.fee IS NOT NULL"
+
+
+def weighed(digit: str = DIGIT, where: str = PRESENT) -> str:
+    return WEIGHED.format(d=digit, f=where)
+
+
+def test_weights_are_judged_by_their_digits(clinic: Clinic) -> None:
+    total, plain, *digits = clinic.verify(weighed(), "ssoa").components
+    assert (total.monomial, total.digits) == (("cost", "fee"), Digits(1, 2, 3))
+    assert (plain.monomial, plain.digits) == (("cost",), None)
+    assert [c.kind for c in digits] == [ComponentKind.ANY_DIGITS, ComponentKind.ALL_DIGITS]
+    assert clinic.verify(f"SELECT v.pid AS u, {COUNTED}", "ssoa").components[0].digits
+    (checked,) = clinic.check("SELECT sum(cost * fee) FROM visit JOIN codes USING (code)").cells
+    assert checked.schema == clinic.verify(weighed(), "ssoa")
+
+
+COUNTED = (
+    "coalesce(sum(c.code), CAST('0' AS HUGEINT)) AS a0, count(*) AS a1, "
+    "coalesce(bit_or(c.code), CAST('0' AS BIGINT)) AS a2, "
+    "coalesce(bit_and(c.code), CAST('-1' AS BIGINT)) AS a3 "
+    "FROM visit AS v CROSS JOIN codes AS c WHERE v.code = c.code GROUP BY v.pid"
+)
+OUTER = (
+    "SELECT s.u AS u, coalesce(sum(s.x), CAST('0' AS HUGEINT)) AS a0 FROM "
+    "(SELECT v.pid AS u, {x} AS x FROM visit AS v CROSS JOIN codes AS c WHERE v.code = c.code "
+    "GROUP BY v.pid) s {where} GROUP BY s.u"
+)
+UNWEIGHED = {
+    "nothing beside it": (
+        "SELECT v.pid AS u, coalesce(sum(v.cost * c.fee), CAST('0' AS DECIMAL(38,4))) AS a0 "
+        "FROM visit AS v CROSS JOIN codes AS c WHERE v.code = c.code GROUP BY v.pid",
+        "s",
+    ),
+    "digits that are released": (weighed(), "ssss"),
+    "digits of another kind": (weighed(), "ssao"),
+    "a claim of digits": (weighed(), "osoa"),
+    "no plain sum": (weighed().replace("sum(v.cost) FILTER", "sum(c.fee) FILTER"), "ssoa"),
+    "a plain sum of fewer rows": (
+        weighed().replace(
+            "sum(v.cost) FILTER (WHERE", "sum(v.cost) FILTER (WHERE v.kind = 'in' AND"
+        ),
+        "ssoa",
+    ),
+    "digits of fewer rows": (
+        weighed().replace(
+            f"bit_or({DIGIT}) FILTER (WHERE", f"bit_or({DIGIT}) FILTER (WHERE v.kind = 'in' AND"
+        ),
+        "ssoa",
+    ),
+    "rows of zeros too": (weighed(FEE), "ssoa"),
+    "rows that another value chooses": (weighed(DIGIT.replace("v.cost", "c.fee")), "ssoa"),
+    "rows of one value": (weighed(DIGIT.replace("'0.00'", "'1.00'")), "ssoa"),
+    "zeros alone": (weighed(DIGIT.replace("<>", "=")), "ssoa"),
+    "another weight": (weighed(DIGIT.replace(FEE, "c.code")), "ssoa"),
+    "rounded digits": (weighed(DIGIT.replace(FEE, "CAST(c.fee AS BIGINT)")), "ssoa"),
+    "fewer digits": (
+        weighed(DIGIT.replace("'100' AS DECIMAL(3,0)", "'10' AS DECIMAL(3,0)")),
+        "ssoa",
+    ),
+    "a constant": (weighed("CAST('7' AS BIGINT)"), "ssoa"),
+    "a default": (weighed(DIGIT.replace("ELSE NULL", "ELSE CAST('1' AS BIGINT)")), "ssoa"),
+    "no row as zero": (weighed().replace("CAST('-1' AS BIGINT)", "CAST('0' AS BIGINT)"), "ssoa"),
+    "digits of a protected column": (
+        "SELECT pid AS u, count(*) AS a0, coalesce(bit_or(age), CAST('0' AS BIGINT)) AS a1 "
+        "FROM patient GROUP BY pid",
+        "so",
+    ),
+    "two weights": (
+        weighed()
+        .replace(
+            "sum(v.cost * c.fee)",
+            "sum(TRY_CAST(CAST(v.cost AS DECIMAL(19,2)) * c.fee * c.fee AS DECIMAL(25,6)))",
+        )
+        .replace("38,4", "38,6"),
+        "ssoa",
+    ),
+    "a sum of digits": (OUTER.format(x="bit_or(c.code)", where=""), "s"),
+    "a sum of sums of weights": (
+        OUTER.format(x="sum(c.fee)", where="").replace("HUGEINT", "DECIMAL(38,2)"),
+        "s",
+    ),
+    "a sum of extremes of weights": (OUTER.format(x="max(c.code)", where=""), "s"),
+    "digits as a condition on values": (
+        "SELECT s.u AS u, count(*) AS a0 FROM (SELECT p.pid AS u, bit_or(CASE WHEN p.salary <> "
+        "CAST('0' AS BIGINT) THEN c.code ELSE NULL END) AS y FROM patient AS p CROSS JOIN codes c "
+        "WHERE p.level = c.code GROUP BY p.pid) s WHERE s.y = CAST('1' AS BIGINT) GROUP BY s.u",
+        "s",
+    ),
+}
+
+
+@pytest.mark.parametrize(("sql", "kinds"), UNWEIGHED.values(), ids=UNWEIGHED.keys())
+def test_weights_without_their_digits_are_refused(clinic: Clinic, sql: str, kinds: str) -> None:
+    assert engine.bind(clinic.connection, sql)["error"] is False
+    with pytest.raises(GuardRefusalError) as refused:
+        clinic.verify(sql, kinds)
+    assert refused.value.code == "GUARD_UNPROVEN"
+
+
+def test_digits_are_added_up_in_no_mode(clinic: Clinic) -> None:
+    sql = OUTER.format(x="bit_or(c.code)", where="")
+    with pytest.raises(GuardRefusalError):
+        clinic.verify(sql, mode="dp")
+    assert clinic.verify(OUTER.format(x="count(c.code)", where=""), mode="dp").components
 
 
 FORGETFUL = {

@@ -222,7 +222,7 @@ def quantity(component: Component) -> str:
     """A component in the words of an analyst: `count(*)`, `sum(a*b)`, `count(distinct unit)`."""
     if component.kind is ComponentKind.SUM:
         return f"sum({'*'.join(component.monomial)})" if component.monomial else "count(*)"
-    return "count(distinct unit)" if component.kind is ComponentKind.UNITS else "set"
+    return "count(distinct unit)" if component.kind is ComponentKind.UNITS else str(component.kind)
 
 
 def read_result(

@@ -242,6 +242,33 @@ class ComponentKind(StrEnum):
     SET = "set"
     """Like UNITS, of a branch of a condition. Never released: a cell in which too few units are
     in the branch is withheld whole, also if there are none."""
+    ANY_DIGITS = "any-digits"
+    """Of weights (see `Digits`): the binary digits that are 1 in any row. Never released."""
+    ALL_DIGITS = "all-digits"
+    """The binary digits that are 1 in every row; -1 for no row. Never released."""
+
+    @property
+    def is_released(self) -> bool:
+        """Whether its values may come out."""
+        return self in {ComponentKind.SUM, ComponentKind.UNITS}
+
+
+@dataclass(frozen=True, slots=True)
+class Digits:
+    """What is known of the weights in a sum with one factor of a public table.
+
+    Of each unit the digits of the weights of those rows in which no other factor is 0, in 64 bits,
+    as integers at the column's scale.
+
+    Attributes:
+        plain: Index of the component that adds up the same rows without the weight.
+        any: Index of their ANY_DIGITS.
+        all: Index of their ALL_DIGITS.
+    """
+
+    plain: int
+    any: int
+    all: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +287,7 @@ class Component:
         is_wide: Whether a unit's integer may need more than 63 bits.
         rows: Index of the component that counts the rows that this one adds up; None if there
             is none. A SUM with `bounds` always has one.
+        digits: Of its weights; None if there are none.
     """
 
     kind: ComponentKind
@@ -268,6 +296,7 @@ class Component:
     bounds: tuple[int, int] | None = None
     is_wide: bool = False
     rows: int | None = None
+    digits: Digits | None = None
 
     @property
     def type(self) -> ValueType:
@@ -285,6 +314,9 @@ class Component:
             "bounds": None if self.bounds is None else [str(bound) for bound in self.bounds],
             "is_wide": self.is_wide,
             "rows": self.rows,
+            "digits": None
+            if self.digits is None
+            else [self.digits.plain, self.digits.any, self.digits.all],
         }
 
 
@@ -312,7 +344,7 @@ class CellSchema:
     @property
     def released(self) -> tuple[Component, ...]:
         """The components whose values may come out."""
-        return tuple(c for c in self.components if c.kind is not ComponentKind.SET)
+        return tuple(c for c in self.components if c.kind.is_released)
 
     @property
     def released_types(self) -> tuple[ValueType, ...]:
@@ -362,19 +394,35 @@ class CellSchema:
         )
         if any(c.rows is not None and c.rows >= len(components) for c in schema.components):
             raise SchemaError("rows must name a component")
+        if any(not _has_digits(c, schema.components) for c in schema.components):
+            raise SchemaError("digits must name components of their kinds")
         return schema
 
 
+def _has_digits(component: Component, others: tuple[Component, ...]) -> bool:
+    digits = component.digits
+    if digits is None:
+        return True
+    places = (digits.plain, digits.any, digits.all)
+    kinds = (ComponentKind.SUM, ComponentKind.ANY_DIGITS, ComponentKind.ALL_DIGITS)
+    return component.kind is ComponentKind.SUM and all(
+        place < len(others) and others[place].kind is kind
+        for place, kind in zip(places, kinds, strict=True)
+    )
+
+
 def _component(value: object) -> Component:
-    fields = exact_fields(value, "kind", "monomial", "scale", "bounds", "is_wide", "rows")
+    fields = exact_fields(value, "kind", "monomial", "scale", "bounds", "is_wide", "rows", "digits")
     kind, monomial, bounds = fields["kind"], fields["monomial"], fields["bounds"]
-    is_wide, rows = fields["is_wide"], fields["rows"]
+    is_wide, rows, digits = fields["is_wide"], fields["rows"], fields["digits"]
     if not isinstance(kind, str) or kind not in set(ComponentKind):
         raise SchemaError("an unknown component")
     if not isinstance(monomial, list) or not isinstance(is_wide, bool):
         raise SchemaError("a component of unknown form")
     if bounds is not None and (not isinstance(bounds, list) or len(bounds) != 2):
         raise SchemaError("bounds must be two")
+    if digits is not None and (not isinstance(digits, list) or len(digits) != 3):
+        raise SchemaError("digits must be three")
     return Component(
         ComponentKind(kind),
         tuple(checked_name(name) for name in monomial),
@@ -382,6 +430,7 @@ def _component(value: object) -> Component:
         None if bounds is None else (checked_integer(bounds[0]), checked_integer(bounds[1])),
         is_wide,
         None if rows is None else checked_count(rows),
+        None if digits is None else Digits(*map(checked_count, digits)),
     )
 
 

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.claims import Claim
+from luoshu.sandbox.guard.constants import is_constant
 from luoshu.sandbox.guard.facts import (
     Column,
     Inner,
     Unit,
     UnprovenError,
     check_key,
-    is_constant,
     monomial,
 )
 from luoshu.sandbox.guard.obligations import branches_owed, check_partition
 from luoshu.sandbox.guard.plan import Expression
+from luoshu.sandbox.guard.weights import DIGITS, digits_of
 from luoshu.sandbox.schema import (
     BIGINT,
     CellSchema,
@@ -72,7 +73,7 @@ def cell_schema(found: Contributions, tables: Sequence[str], claim: Claim, mode:
     values = [_inner(column) for column in columns[count + 1 :]]
     components = []
     for value, kind in zip(values, claim.kinds, strict=True):
-        components.append(_component(value, kind, values, claim.kinds))
+        components.append(_component(value, kind, values, claim.kinds, mode))
     sets = [v for v, kind in zip(values, claim.kinds, strict=True) if kind is ComponentKind.SET]
     if mode == "aggregate":
         for value, kind in zip(values, claim.kinds, strict=True):
@@ -111,24 +112,35 @@ def _inner(column: Expression) -> Inner:
     if isinstance(column, plan.Call) and column.kind == "OPERATOR_COALESCE":
         value, *rest = column.children
         is_same = all(child.type == column.type for child in column.children)
-        if isinstance(value, Inner) and is_same and len(rest) == 1 and _is_zero(rest[0]):
-            return value
+        if isinstance(value, Inner) and is_same and len(rest) == 1:
+            # No digit is missing in all of no rows.
+            nothing = "-1" if value.function == "bit_and" else "0"
+            if _is_number(rest[0], nothing):
+                return value
     if isinstance(column, Inner) and column.function in {"count", "count_star"}:
         return column
     raise UnprovenError("a contribution that is not the sum of one component")
 
 
-def _is_zero(expression: Expression) -> bool:
+def _is_number(expression: Expression, text: str) -> bool:
     if not is_constant(expression):
         return False
     if isinstance(expression, plan.Call):
         expression = expression.children[0]
-    return isinstance(expression, plan.Constant) and str(expression.value) == "0"
+    return isinstance(expression, plan.Constant) and str(expression.value) == text
 
 
 def _component(
-    value: Inner, kind: ComponentKind, values: Sequence[Inner], kinds: Sequence[ComponentKind]
+    value: Inner,
+    kind: ComponentKind,
+    values: Sequence[Inner],
+    kinds: Sequence[ComponentKind],
+    mode: str,
 ) -> Component:
+    if value.function in DIGITS or kind in DIGITS.values():
+        if DIGITS.get(value.function) is not kind:
+            raise UnprovenError("digits that are none, or that are released")
+        return Component(kind)
     if value.function in {"count", "count_star"}:
         if value.function == "count" or value.type != BIGINT:
             raise UnprovenError("a count of anything but rows")
@@ -154,8 +166,9 @@ def _component(
         )
         if rows is None:
             raise UnprovenError("a sum with declared bounds, without the number of its rows")
+    digits = digits_of(read, value, values, kinds) if mode == "aggregate" else None
     return Component(
-        ComponentKind.SUM, read.names, read.scale, bounds, read.magnitude >= _WIDE, rows
+        ComponentKind.SUM, read.names, read.scale, bounds, read.magnitude >= _WIDE, rows, digits
     )
 
 

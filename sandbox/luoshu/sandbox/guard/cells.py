@@ -18,7 +18,7 @@ from fractions import Fraction
 
 from luoshu.sandbox.guard import moments, plan
 from luoshu.sandbox.guard.folding import Constants
-from luoshu.sandbox.guard.monomials import all_of, monomial_sum
+from luoshu.sandbox.guard.monomials import all_of, digits, monomial_sum
 from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.guard.polynomials import Branch, expand, is_not_null, present
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
@@ -33,6 +33,7 @@ ACCEPTED = (
     "and COUNT(DISTINCT …) of the privacy unit or of a column declared `group`"
 )
 MAX_CELL_QUERIES = 64
+_DIGITS = {"bit_or": ComponentKind.ANY_DIGITS, "bit_and": ComponentKind.ALL_DIGITS}
 _FILTERS_ALL = ("count_if", "countif")
 
 
@@ -203,9 +204,28 @@ class _CellQuery:
         text = aggregate_sql(call, self._scope)
         is_known = any(text == words and kind is k for _, k, words in self._components.calls)
         number = self._components.place(call, kind, text)
-        if not is_known and kind is not ComponentKind.SET:
+        if not is_known and kind.is_released:
             self._guard_sets(conditions)
+            self._weigh(factors, conditions)
+            column = factors[0].column if len(factors) == 1 else None
+            if column is not None and column.bounds is not None:
+                # The rows beside a sum with declared bounds: that all are at the bound must not
+                # come out.
+                self._rows_of(conditions)
         return number
+
+    def _weigh(self, factors: Sequence[Atom], conditions: Sequence[Expression]) -> None:
+        """Places beside a sum with weights what they are judged by."""
+        weight = next((factor for factor in factors if factor.role is Role.PUBLIC), None)
+        if weight is None or not self._requests.has_thresholds:
+            return
+        others = [factor for factor in factors if factor is not weight]
+        self._place(others, conditions, ComponentKind.SUM)
+        distinct = {self._scope.sql(condition): condition for condition in conditions}
+        where = all_of(list(distinct.values()))
+        for name, kind in _DIGITS.items():
+            call = digits(name, weight, others, where)
+            self._components.place(call, kind, aggregate_sql(call, self._scope))
 
     def _guard_sets(self, conditions: Sequence[Expression]) -> None:
         """Places a guard set for each branch of WHERE and a component's conditions together."""
@@ -250,11 +270,6 @@ class _CellQuery:
             conditions = (*where, *branch.conditions, *present(branch.atoms))
             for term in branch.terms:
                 number = self._place(term.factors, conditions, ComponentKind.SUM)
-                column = term.factors[0].column if len(term.factors) == 1 else None
-                if column is not None and column.bounds is not None:
-                    # The rows beside a sum with declared bounds: that all are at the bound must
-                    # not come out.
-                    self._rows_of(conditions)
                 parts.append((f"c.c{{{number}}}", term.coefficient))
         if not parts:
             return f"CAST(NULL AS {kind})"
@@ -315,10 +330,10 @@ class _CellQuery:
     def finish(self, prefix: int | None = None) -> str:
         """Adds the cell query to the requests; returns its table's name in stage 2.
 
-        The expressions that `value` gave name components as `c.c{n}`; SET components have no
-        column in stage 2, so the places are settled once all are known.
+        The expressions that `value` gave name components as `c.c{n}`; components that are never
+        released have no column in stage 2, so the places are settled once all are known.
         """
-        if not any(kind is not ComponentKind.SET for _, kind, _ in self._components.calls):
+        if not any(kind.is_released for _, kind, _ in self._components.calls):
             self._place((), (), ComponentKind.UNITS)
         scope, unit = self._scope, self._rows.unit
         assert unit is not None  # noqa: S101 - cells are over protected rows
@@ -327,10 +342,11 @@ class _CellQuery:
         columns.append(f"{scope.sql(unit)} AS u")
         for number, (call, _, text) in enumerate(self._components.calls):
             is_count = call.name == "system.main.count_star"
+            nothing = "-1" if call.name == "system.main.bit_and" else "0"
             columns.append(
                 f"{text} AS a{number}"
                 if is_count
-                else f"coalesce({text}, CAST('0' AS {call.type})) AS a{number}"
+                else f"coalesce({text}, CAST('{nothing}' AS {call.type})) AS a{number}"
             )
         groups = ", ".join([*keys, scope.sql(unit)])
         where = " AND ".join(scope.sql(condition) for condition in self._rows.where)
@@ -347,5 +363,5 @@ class _CellQuery:
         seen = 0
         for _, kind, _ in self._components.calls:
             places.append(seen)
-            seen += kind is not ComponentKind.SET
+            seen += kind.is_released
         return expression.format(*places)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from luoshu.sandbox.guard import plan
-from luoshu.sandbox.guard.constants import cast_succeeds
+from luoshu.sandbox.guard.constants import INTEGERS, constant_value, is_constant, widens
 from luoshu.sandbox.guard.functions import COMPARISONS, EQUALITIES, OPERATORS, TOTAL
 from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.schema import BOOLEAN, DOUBLE, ColumnSchema, TableSchema, Use, ValueType
@@ -34,8 +34,6 @@ _DATE_PARTS = frozenset(
     ]
 )
 _MAX_LENGTH = 2**31
-_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
-_DIGITS = {"TINYINT": 3, "SMALLINT": 5, "INTEGER": 10, "BIGINT": 19, "HUGEINT": 39}
 
 
 class UnprovenError(Exception):
@@ -164,58 +162,10 @@ def conjuncts(condition: Expression) -> list[Expression]:
     return [condition]
 
 
-def is_constant(expression: Expression) -> bool:
-    """Whether it is a literal whose cast surely succeeds."""
-    if isinstance(expression, plan.Constant):
-        # A literal is its own value, of whatever type.
-        return not isinstance(expression.value, plan.Interval)
-    return (
-        isinstance(expression, plan.Call)
-        and (expression.kind, expression.name) == _CAST
-        and len(expression.children) == 1
-        and isinstance(text := expression.children[0], plan.Constant)
-        and (
-            text.value is None
-            or (
-                text.type.name == "VARCHAR"
-                and isinstance(text.value, str)
-                and cast_succeeds(text.value, expression.type)
-            )
-        )
-    )
-
-
-def constant_value(expression: Expression) -> str | int | None:
-    """What a literal says; None if it is NULL or no literal."""
-    if isinstance(expression, plan.Call) and is_constant(expression):
-        expression = expression.children[0]
-    if isinstance(expression, plan.Constant) and isinstance(expression.value, str | int):
-        return expression.value
-    return None
-
-
-def widens(source: ValueType, target: ValueType) -> bool:
-    """Whether every value of a type can be cast to another, without an error."""
-    if source == target:
-        return True
-    if source.name in _INTEGERS and target.name in _INTEGERS:
-        return _INTEGERS.index(source.name) <= _INTEGERS.index(target.name)
-    if target == DOUBLE:
-        return source.name in _INTEGERS or source.name == "DECIMAL"
-    if target.name == "DECIMAL":
-        whole = target.width - target.scale
-        if source.name == "DECIMAL":
-            return source.scale <= target.scale and source.width - source.scale <= whole
-        return source.name in _INTEGERS and _DIGITS[source.name] <= whole
-    if target.name == "TIMESTAMP":
-        return source.name == "DATE"  # of the years 1 to 9999, see the preparation
-    return target.name == "VARCHAR" and source.name in {"DATE", "TIMESTAMP", "BOOLEAN", *_INTEGERS}
-
-
 def fits(leaf: Expression, target: ValueType) -> bool:
     """Whether a leaf's known magnitude fits a DECIMAL without decimals."""
     magnitude = magnitude_of(leaf)
-    is_whole = leaf.type.name in _INTEGERS and target.name == "DECIMAL" and target.scale == 0
+    is_whole = leaf.type.name in INTEGERS and target.name == "DECIMAL" and target.scale == 0
     return is_whole and magnitude is not None and magnitude < 10**target.width
 
 
@@ -262,7 +212,7 @@ def _is_total(call: plan.Call) -> bool:
     if form == _CAST and len(children) == 1:
         if call.is_try:
             # A text that becomes a date may become one that no TIMESTAMP holds.
-            return call.type == DOUBLE or call.type.name in {*_INTEGERS, "DECIMAL"}
+            return call.type == DOUBLE or call.type.name in {*INTEGERS, "DECIMAL"}
         return widens(children[0].type, call.type) or fits(children[0], call.type)
     if call.kind == "BOUND_FUNCTION" and call.name in TOTAL:
         return _is_total_function(call)
@@ -470,7 +420,7 @@ def monomial(expression: Expression) -> Monomial:
             own = (column.name.lower(),)
             return Monomial(own, scale, column.magnitude, column, (expression,))
         case PublicValue() | Inner():
-            number = expression.type.name == "DECIMAL" or expression.type.name in _INTEGERS
+            number = expression.type.name == "DECIMAL" or expression.type.name in INTEGERS
             magnitude = magnitude_of(expression)
             if not number or magnitude is None:
                 raise UnprovenError("an aggregate of what is no exact number")
@@ -479,6 +429,8 @@ def monomial(expression: Expression) -> Monomial:
                     raise UnprovenError("an aggregate of a computed public value")
                 names: tuple[str, ...] = (expression.name,)
             else:
+                if expression.function in {"bit_or", "bit_and"}:
+                    raise UnprovenError("an aggregate of digits")
                 names = expression.names
                 for each in expression.columns:
                     if Use.AGGREGATE not in each.column.uses and expression.function != "count":

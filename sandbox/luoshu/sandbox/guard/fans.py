@@ -13,13 +13,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from luoshu.sandbox.guard import plan
-from luoshu.sandbox.guard.facts import (
-    Guarded,
-    PublicValue,
-    UnprovenError,
-    constant_value,
-    is_constant,
-)
+from luoshu.sandbox.guard.constants import constant_value, is_constant
+from luoshu.sandbox.guard.facts import Guarded, PublicValue, UnprovenError
 from luoshu.sandbox.guard.functions import EQUALITIES
 from luoshu.sandbox.guard.plan import Expression, Operator
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown

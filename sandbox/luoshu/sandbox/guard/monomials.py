@@ -108,6 +108,34 @@ def _as_decimal(atom: Atom) -> Expression:
     return plan.Call("__cast", "OPERATOR_CAST", (atom,), kind)
 
 
+def digits(
+    name: str, weight: Atom, others: Sequence[Atom], where: Expression | None
+) -> plan.Aggregate:
+    """The aggregate of a weight's binary digits over those rows where no other factor is 0.
+
+    Args:
+        name: bit_or or bit_and.
+        weight: A column of a public table.
+        others: What it is multiplied by.
+        where: Of the sum.
+    """
+    value: Expression = weight
+    if weight.type.name == "DECIMAL":
+        scale = weight.type.scale
+        power = plan.Constant(10**scale, ValueType("DECIMAL", scale + 1, 0))
+        wide = _cast(weight, _MAX_WIDTH - scale - 1)
+        kind = ValueType("DECIMAL", _MAX_WIDTH, scale)
+        value = plan.Call("system.main.*", "BOUND_FUNCTION", (wide, power), kind)
+        value = plan.Call("__cast", "OPERATOR_CAST", (value,), BIGINT)
+    nonzero = [
+        plan.Call("!=", "COMPARE_NOTEQUAL", (factor, plan.Constant(0, factor.type)), BOOLEAN)
+        for factor in dict.fromkeys(others)
+    ]
+    if (condition := all_of(nonzero)) is not None:
+        value = plan.Case(((condition, value),), plan.Constant(None, BIGINT), BIGINT)
+    return plan.Aggregate(f"system.main.{name}", (value,), where, False, BIGINT)
+
+
 def times(value: Expression, coefficient: Fraction) -> Expression:
     """A value times a constant: exactly where the constant is a short decimal."""
     if coefficient == 1:

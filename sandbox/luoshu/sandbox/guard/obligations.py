@@ -13,7 +13,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from decimal import Decimal
 
 from luoshu.sandbox.guard import plan
-from luoshu.sandbox.guard.facts import UnprovenError, conjuncts, constant_value, is_constant
+from luoshu.sandbox.guard.constants import constant_value, is_constant
+from luoshu.sandbox.guard.facts import UnprovenError, conjuncts
 from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.schema import BOOLEAN
 

@@ -36,6 +36,8 @@ class Refusal(StrEnum):
     """Any other expression that isn't accepted."""
     FAN_OUT = "GUARD_FAN_OUT"
     """A join in which a protected row may meet several public ones."""
+    WEIGHT = "GUARD_WEIGHT"
+    """An aggregate of numbers of public tables that could tell protected values apart."""
     MODE = "GUARD_MODE"
     """A release mode that can't be executed."""
     UNPROVEN = "GUARD_UNPROVEN"

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.guard.refusals import Refusal, refuse
-from luoshu.sandbox.guard.sources import Atom, Role
+from luoshu.sandbox.guard.sources import AggregateLeaf, Atom, Role
+from luoshu.sandbox.guard.text import short_name
 from luoshu.sandbox.schema import ColumnSchema, Use
 
 _COMPARISONS = frozenset({"COMPARE_EQUAL", "COMPARE_NOT_DISTINCT_FROM"})
@@ -107,3 +108,28 @@ def check_factors(factors: Sequence[Atom]) -> None:
             raise unit_refusal(str(factor.table.unit) if factor.table else "the column")
         if factor.role is Role.COLUMN and factor.column is not None:
             require(factor.column, Use.AGGREGATE, "an aggregate")
+    weights = [factor for factor in factors if factor.role is Role.PUBLIC]
+    is_computed = any(factor.column is None for factor in weights)
+    if len(weights) > 1 or is_computed or any(_adds_up_public(factor) for factor in factors):
+        raise refuse(
+            Refusal.WEIGHT,
+            "An aggregate over protected rows multiplies by one column of a public table at most, "
+            "and by nothing computed from it. Group by what you would multiply by, and multiply "
+            "the released sums in an outer query.",
+        )
+
+
+def _adds_up_public(atom: Atom) -> bool:
+    """Whether a value inside one unit is a sum, mean or extreme of numbers of public tables."""
+    inside = atom.inside
+    if isinstance(inside, AggregateLeaf):
+        if short_name(inside.call.name) in {"count", "count_star"}:
+            return False
+        leaves = [leaf for each in inside.call.children for leaf in plan.leaves_of(each)]
+        return any(
+            isinstance(leaf, Atom) and (leaf.role is Role.PUBLIC or _adds_up_public(leaf))
+            for leaf in leaves
+        )
+    if isinstance(inside, str) or atom.role is Role.PUBLIC:
+        return False
+    return any(isinstance(e, Atom) and _adds_up_public(e) for e in plan.leaves_of(inside))

@@ -36,6 +36,7 @@ from luoshu.sandbox.errors import GuardRefusalError
 from luoshu.sandbox.guard import facts, plan
 from luoshu.sandbox.guard.cell_schema import Contributions, cell_schema, check_stored
 from luoshu.sandbox.guard.claims import Claim
+from luoshu.sandbox.guard.constants import constant_value
 from luoshu.sandbox.guard.facts import (
     Column,
     Guarded,
@@ -61,6 +62,7 @@ from luoshu.sandbox.guard.plan import Expression, Operator
 from luoshu.sandbox.guard.plan_reader import ROW_ID, PlanError, read_plan
 from luoshu.sandbox.guard.public import check_beside, check_public, is_public
 from luoshu.sandbox.guard.refusals import Refusal, refuse
+from luoshu.sandbox.guard.weights import DIGITS, read_digits
 from luoshu.sandbox.schema import (
     BIGINT,
     BOOLEAN,
@@ -290,7 +292,7 @@ class _Verifier:
             or part.children[0] != units
         ):
             return False
-        value = facts.constant_value(part.children[1])
+        value = constant_value(part.children[1])
         text = str(value)
         return text.isdigit() and int(text) >= self.min_units
 
@@ -506,6 +508,10 @@ class _Verifier:
             facts.check_total(argument)
             columns = facts.count_argument(argument)
             return Inner(BIGINT, scan, place, (), columns, function, argument, where, MAX_ROWS)
+        if function in DIGITS and call.type == BIGINT and not call.is_distinct:
+            _, factors = read_digits(argument)
+            columns = facts.columns_of([leaf for f in factors for leaf in plan.leaves_of(f)])
+            return Inner(BIGINT, scan, place, (), columns, function, argument, where, 2**63)
         if call.is_distinct or function not in {"sum", "avg", "min", "max"}:
             raise UnprovenError(f"the aggregate {function}")
         facts.check_total(argument)

@@ -22,8 +22,9 @@ from luoshu.sandbox.release.thresholds import (
     Withheld,
     judge,
     withhold_prefixes,
+    withhold_weighted,
 )
-from luoshu.sandbox.schema import ComponentKind, SchemaError, checked_count, exact_fields
+from luoshu.sandbox.schema import SchemaError, checked_count, exact_fields
 from luoshu.sandbox.wire import Row, Value
 
 _PPM = 1_000_000
@@ -151,7 +152,7 @@ def release(
         )
         for result in results
     ]
-    _keep_prefixes_whole(judged)
+    _keep_together(judged)
     orders = [_order(one.result.keys) for one in judged]
     protected = [n for n, one in enumerate(judged) if one.result.schema.components]
     blocks = [
@@ -166,9 +167,9 @@ def release(
         rules.min_units,
     )
     guard.compare_within()
-    _keep_prefixes_whole(judged)
+    _keep_together(judged)
     guard.compare_with_history()
-    _keep_prefixes_whole(judged)
+    _keep_together(judged)
     _note(judged, protected, guard.verdict)
     if len(guard.verdict.cells) > rules.max_conflicts:
         for one in judged:
@@ -193,8 +194,10 @@ def release(
     return Released(rows, groups, values, conflicts, additions, _explain(judged))
 
 
-def _keep_prefixes_whole(judged: Sequence[Judged]) -> None:
+def _keep_together(judged: Sequence[Judged]) -> None:
+    """Withholds what comes out only with something that is withheld."""
     for one in judged:
+        one.withheld.extend(withhold_weighted(one.result, one.allowed))
         for cell in withhold_prefixes(one.result, one.allowed):
             one.withheld.append(Withheld(None, cell, Rule.PREFIX))
 
@@ -222,9 +225,7 @@ def _rows(judged: Judged, order: Sequence[int]) -> tuple[list[Row], int, int]:
     if not schema.components:  # of public tables
         return [keys[cell] for cell in order], 0, 0
     released = [
-        number
-        for number, component in enumerate(schema.components)
-        if component.kind is not ComponentKind.SET
+        number for number, component in enumerate(schema.components) if component.kind.is_released
     ]
     allowed = judged.allowed[released]
     counts = allowed.sum(axis=0)

@@ -32,7 +32,7 @@ from luoshu.sandbox.contributions import Contributed, check
 from luoshu.sandbox.release import dp_bounding, dp_noise
 from luoshu.sandbox.release.dp_plan import CellPlan, DpRules, NoisyComponent, plan_release
 from luoshu.sandbox.release.results import CellQueryResult, is_nonzero
-from luoshu.sandbox.schema import ComponentKind, SchemaError
+from luoshu.sandbox.schema import SchemaError
 
 if TYPE_CHECKING:
     from luoshu.sandbox.release.dp_bounding import Indices
@@ -143,7 +143,7 @@ def _column(result: CellQueryResult, component: NoisyComponent) -> Contributed:
     # Units that contribute anything: counted for the decision alone.
     present = np.zeros(len(result.found.cell), dtype=np.bool_)
     for one, column in zip(result.schema.components, result.found.values, strict=True):
-        if one.kind is not ComponentKind.SET:
+        if one.kind.is_released:
             present |= is_nonzero(column)
     return Contributed(present.astype(np.int64))
 

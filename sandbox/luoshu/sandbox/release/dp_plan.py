@@ -278,7 +278,7 @@ def _cell_plan(
     if domains is not None:
         cells = min(cells, math.prod(len(values) for values in domains))
     indices: list[int | None] = [
-        index for index, one in enumerate(schema.components) if one.kind is not ComponentKind.SET
+        index for index, one in enumerate(schema.components) if one.kind.is_released
     ]
     if deciding == len(indices):
         indices.append(None)

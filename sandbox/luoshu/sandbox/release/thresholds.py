@@ -6,7 +6,9 @@ For every component of every cell, grouped or not:
   of 0 to `jitter` that depends on the domain's secret and the cell's units alone: asking again
   gives the same, and nobody can tell at which number a cell appears;
 - *dominance*: no unit contributes more than a share of the sum of absolute contributions;
-- *bound*: a sum that equals its number of rows times a declared bound tells every row's value.
+- *bound*: a sum that equals its number of rows times a declared bound tells every row's value;
+- *weights*: a sum with numbers of a public table as factors is judged by their digits
+  (`release.weights`), and comes out only where the plain sum of the same rows could.
 
 Further, a component of kind SET with fewer units than the threshold withholds its whole cell,
 also one with none: else whether somebody is in it could be told; and the cells of one prefix
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from luoshu.sandbox.arrays import np
 from luoshu.sandbox.release.fingerprints import derived
 from luoshu.sandbox.release.results import CellQueryResult, Figures, cell_starts, counted, figures
+from luoshu.sandbox.release.weights import tell_few
 from luoshu.sandbox.schema import ComponentKind
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ class Rule(StrEnum):
     THRESHOLD = "threshold"
     DOMINANCE = "dominance"
     BOUND = "bound"
+    WEIGHTS = "weights"
     SET = "set"
     PREFIX = "prefix"
     RESULT = "difference-within-result"
@@ -94,7 +98,7 @@ def judge(
     allowed = np.zeros((len(components), result.found.cells), np.bool_)
     withheld: list[Withheld] = []
     for number, component in enumerate(components):
-        if component.kind is ComponentKind.SET:
+        if not component.kind.is_released:
             continue
         few = found[number].units < needed
         dominated = found[number].dominated & ~few
@@ -106,6 +110,7 @@ def judge(
             (Rule.BOUND, tells),
         ):
             withheld += [Withheld(number, int(cell), rule) for cell in np.flatnonzero(cells)]
+    withheld += _judge_weights(result, starts, needed, allowed)
     for number, component in enumerate(components):
         if component.kind is ComponentKind.SET:
             units = found[number].units
@@ -113,6 +118,43 @@ def judge(
             allowed[:, small] = False
             withheld += [Withheld(None, int(cell), Rule.SET) for cell in np.flatnonzero(small)]
     return Judged(result, starts, found, allowed, withheld)
+
+
+def _judge_weights(
+    result: CellQueryResult, starts: Longs, needed: Longs, allowed: Verdicts
+) -> list[Withheld]:
+    """Withholds sums whose weights tell too much; those of the same rows are judged together."""
+    values = result.found.values
+    together: dict[int, list[int]] = {}
+    for number, component in enumerate(result.schema.components):
+        if component.digits is not None:
+            together.setdefault(component.digits.plain, []).append(number)
+    withheld = []
+    for numbers in together.values():
+        digits = [d for n in numbers if (d := result.schema.components[n].digits) is not None]
+        masks = [(values[each.any].hi, values[each.all].hi) for each in digits]
+        few = tell_few(masks, starts, needed, np.asarray(allowed[numbers].any(axis=0)))
+        for number in numbers:
+            cells = np.flatnonzero(few & allowed[number])
+            withheld += [Withheld(number, int(cell), Rule.WEIGHTS) for cell in cells]
+            allowed[number] &= ~few
+    return withheld
+
+
+def withhold_weighted(result: CellQueryResult, allowed: Verdicts) -> list[Withheld]:
+    """Withholds each sum with weights whose plain sum is withheld.
+
+    Args:
+        result: Whose schema says which.
+        allowed: By component and cell; changed in place.
+    """
+    withheld = []
+    for number, component in enumerate(result.schema.components):
+        if component.digits is not None:
+            lost = allowed[number] & ~allowed[component.digits.plain]
+            withheld += [Withheld(number, int(c), Rule.WEIGHTS) for c in np.flatnonzero(lost)]
+            allowed[number] &= ~lost
+    return withheld
 
 
 def _needed(
@@ -166,7 +208,7 @@ def withhold_prefixes(result: CellQueryResult, allowed: Verdicts) -> list[int]:
     prefix = result.schema.prefix
     if prefix is None:
         return []
-    released = [c.kind is not ComponentKind.SET for c in result.schema.components]
+    released = [c.kind.is_released for c in result.schema.components]
     whole = np.asarray(allowed[released].all(axis=0)).tolist()
     names = [tuple(keys[:prefix]) for keys in result.keys]
     broken = {name for name, complete in zip(names, whole, strict=True) if not complete}
