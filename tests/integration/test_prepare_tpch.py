@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from luoshu.bench.tpch_data import write_tpch
 from luoshu.sandbox.prepare import prepare_product
 from luoshu.sandbox.prepared import PREPARED, PreparedProduct
 from luoshu.sandbox.product_file import load_product_file
@@ -17,23 +16,17 @@ from luoshu.sandbox.run import Sandbox
 
 pytestmark = pytest.mark.system
 
-PRODUCT_FILE = Path(__file__).parents[1] / "support" / "tpch.yaml"
-GENERATOR = Path(sysconfig.get_path("scripts")) / "tpchgen-cli"
-
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("tpch")
-    command = [str(GENERATOR), "parquet", "-s", "0.01", "-o", str(made / "sf1")]
-    subprocess.run(command, check=True, capture_output=True)
-    return made
+    return write_tpch(tmp_path_factory.mktemp("tpch"), 0.01).parent
 
 
 @pytest.fixture(scope="module")
 def prepared(directory: Path) -> Iterator[PreparedProduct]:
     sandbox = Sandbox.start()
     yield prepare_product(
-        load_product_file(PRODUCT_FILE),
+        load_product_file(directory / "tpch.yaml"),
         directory,
         directory / "out",
         sandbox.isolation,
@@ -48,7 +41,7 @@ def both(directory: Path, prepared: PreparedProduct) -> Iterator[duckdb.DuckDBPy
     with duckdb.connect() as connection:
         connection.execute(f"ATTACH '{directory / 'out' / PREPARED}' AS p (READ_ONLY)")
         for table in prepared.tables:
-            source = f"read_parquet('{directory / 'sf1' / table.name}.parquet')"
+            source = f"read_parquet('{directory / table.name}.parquet')"
             connection.execute(f"CREATE VIEW {table.name} AS SELECT * FROM {source}")
         yield connection
 
@@ -101,3 +94,14 @@ def test_decimals_are_as_narrow_as_their_bounds(prepared: PreparedProduct) -> No
     assert kinds["l_extendedprice"] == "DECIMAL(8,2)"
     assert kinds["l_discount"] == "DECIMAL(3,2)"
     assert kinds["p_retailprice"] == "DECIMAL(15,2)"
+
+
+def test_public_tables_are_known_by_their_keys(prepared: PreparedProduct) -> None:
+    unique = {table.name: table.unique for table in prepared.tables}
+    assert ("ps_partkey", "ps_suppkey") in unique["partsupp"]
+    assert not {("ps_partkey",), ("ps_suppkey",)} & set(unique["partsupp"])
+    assert ("p_partkey",) in unique["part"]
+    assert ("s_suppkey",) in unique["supplier"]
+    assert ("n_nationkey",) in unique["nation"]
+    assert ("r_regionkey",) in unique["region"]
+    assert unique["lineitem"] == unique["orders"] == unique["customer"] == ()

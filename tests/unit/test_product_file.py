@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sandbox_world import PRODUCT
 
+import luoshu.bench
 from luoshu.sandbox.errors import ProductFileError
 from luoshu.sandbox.product_file import (
     AggregateRelease,
@@ -221,7 +222,7 @@ def test_every_key_is_documented() -> None:
 
 
 def test_product_file_of_tpch() -> None:
-    product = load_product_file(Path(__file__).parents[1] / "support" / "tpch.yaml")
+    product = load_product_file(Path(luoshu.bench.__file__).parent / "tpch" / "tpch.yaml")
     assert len(product.table_rules) == 8
     assert [s.table for s in product.unit_sources if not s.is_public] == [
         "customer",
