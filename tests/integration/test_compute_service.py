@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import re
 import signal
 import threading
 from contextlib import aclosing
@@ -50,6 +51,7 @@ from luoshu.contracts.templates import QueryTemplate, TemplateCall
 from luoshu.policies import replay
 from luoshu.sandbox.isolation.port import IsolationConfig
 from luoshu.sandbox.run import Sandbox
+from luoshu.sandbox.schema import Use
 
 pytestmark = pytest.mark.system
 
@@ -461,10 +463,8 @@ ROWS = template(
 
 
 async def test_template_is_bound_checked_and_released_by_the_same_rules(world):
-    await world.holder.products.publish(
-        "lung", offers_json(offer(replace(OFFERED, templates=(BY_ONE_SEX, ROWS))))
-    )
-    state = await world.contract(templates=(BY_ONE_SEX, ROWS))
+    await publish(world, BY_ONE_SEX)
+    state = await world.contract(templates=(BY_ONE_SEX,))
 
     async def call(name, **values):
         asked = world.ask(state, None, template=TemplateCall.of(name, values))
@@ -474,11 +474,70 @@ async def test_template_is_bound_checked_and_released_by_the_same_rules(world):
 
     assert await call("by-sex", sex=1) == [{"n": 80}]
     assert await call("by-sex", sex=3) == [{"n": None}], "too few, template or not"
-    with pytest.raises(NodeError, check=lambda error: error.reason.startswith("GUARD_")):
-        await call("rows", what="x")
     with refused("TEMPLATE_DENIED"):
         await call("by-sex", sex=2)
     assert await world.uses(state) == 2
+
+
+async def publish(world, *templates):
+    offers = offers_json(offer(replace(OFFERED, templates=templates)))
+    return await world.holder.products.publish("lung", offers)
+
+
+@pytest.mark.parametrize(
+    ("refusing", "said"),
+    [
+        (ROWS, "rows with what=x \\(GUARD_RAW_ROWS\\): "),
+        (
+            template("typo", "SELECT count(*) FROM lung WHERE sx = 1"),
+            "typo .*no column sx",
+        ),
+        (template("two", "SELECT count(*) FROM lung; SELECT 1"), "GUARD_STATEMENT"),
+        (
+            template(
+                "some",
+                "SELECT count(*) FROM lung WHERE sex = $sex",
+                sex={"type": "integer", "range": [1, 2**40]},
+            ),
+            "",
+        ),
+        (
+            template(
+                "last",
+                "SELECT count(*) FROM lung WHERE sex = CAST($sex AS TINYINT)",
+                sex={"type": "integer", "values": [1, 2, 1000]},
+            ),
+            "last with sex=1000",
+        ),
+    ],
+    ids=lambda each: getattr(each, "name", ""),
+)
+async def test_template_that_nobody_could_run_is_not_offered(world, refusing, said):
+    before = (await world.holder.products.list_products())[0].version
+    if not said:
+        assert (await publish(world, BY_ONE_SEX, refusing)).version == before + 1
+        return
+    with refused("TEMPLATE_INVALID") as caught:
+        await publish(world, BY_ONE_SEX, refusing)
+    assert re.search(f"Offer [a-z-]+: nobody could run the template .*{said}", str(caught.value))
+    assert (await world.holder.products.list_products())[0].version == before
+
+
+async def test_template_that_was_offered_is_checked_again_when_it_is_used(world):
+    await publish(world, BY_ONE_SEX)
+    state = await world.contract(templates=(BY_ONE_SEX,))
+    product = world.shelf.products["lung"]
+    (table,) = product.prepared.tables
+    columns = tuple(replace_uses(column) for column in table.columns)
+    prepared = replace(product.prepared, tables=(replace(table, columns=columns),))
+    world.shelf.products["lung"] = replace(product, prepared=prepared)
+    asked = world.ask(state, None, template=TemplateCall.of("by-sex", {"sex": 1}))
+    with refused("GUARD_COLUMN_USE"):
+        await world.outcome(asked)
+
+
+def replace_uses(column):
+    return replace(column, schema=replace(column.schema, uses=frozenset({Use.AGGREGATE})))
 
 
 # Failed

@@ -12,6 +12,7 @@ from sandbox_world import write_product
 from luoshu.sandbox.dry_run import EXIT_CODES, HistoryError, dry_run, json_value
 from luoshu.sandbox.errors import FAILURE_TEXT, RELEASE_NOTE, PreparationError, ProductFileError
 from luoshu.sandbox.isolation.port import IsolationConfig
+from luoshu.sandbox.templates import BoundParameter
 
 pytestmark = pytest.mark.system
 
@@ -105,3 +106,16 @@ def test_exit_codes() -> None:
 def test_numbers_are_exact(value: Decimal | int | None, shown: object) -> None:
     assert json_value(value) == shown
     assert type(json_value(value)) is type(shown)
+
+
+def test_template_runs_with_its_values(tmp_path: Path) -> None:
+    product = write_product(tmp_path)
+    by_ward = "SELECT count(*) AS n FROM visits WHERE ward = $ward"
+    (value,) = dry_run([product], [by_ward], parameters=[BoundParameter("ward", "text", "w1")])
+    assert value["rows"] == [[126]]
+    (hostile,) = dry_run(
+        [product], [by_ward], parameters=[BoundParameter("ward", "text", "w1' OR 'a' = 'a")]
+    )
+    assert hostile["rows"] == [[None]]
+    (missing,) = dry_run([product], [by_ward])
+    assert (missing["status"], missing["code"]) == ("denied", "GUARD_PARAMETER")

@@ -181,6 +181,7 @@ class ComputeWorld(World):
     def __init__(self, root: Path, workshop: Workshop) -> None:
         super().__init__(root)
         self.workshop = workshop
+        self.checking = workshop.sandbox
         self.shelf = PreparedShelf({"lung": ShelvedProduct(workshop.product, workshop.prepared)})
         self._service: ComputeService | None = None
 

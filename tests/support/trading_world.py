@@ -18,7 +18,9 @@ from luoshu.connector.catalog.projection import CatalogProjection
 from luoshu.connector.catalog.reader import CatalogReader
 from luoshu.connector.catalog.service import CatalogService
 from luoshu.connector.clock import ManualClock
+from luoshu.connector.compute.offering import TemplateCheck
 from luoshu.connector.compute.projection import find_debits
+from luoshu.connector.compute.service import SandboxPort
 from luoshu.connector.contract.book import ContractBook
 from luoshu.connector.contract.consumer import ContractConsumer
 from luoshu.connector.contract.projection import ContractProjection
@@ -203,7 +205,10 @@ class World:
     Attributes:
         projections: What each node's ledger keeps.
         files: The disk of a node, where it isn't the real one.
+        checking: Where templates are tried before they are offered.
     """
+
+    checking: SandboxPort | None = None
 
     projections: tuple[Callable[[], Projection], ...] = (CatalogProjection, ContractProjection)
 
@@ -291,6 +296,7 @@ class World:
                 wire,
                 shelf,
                 self.clock,
+                TemplateCheck(self.checking),
                 holder=member.credential(),
                 events_key=member.events,
                 operator_id=OPERATOR.id,

@@ -127,6 +127,9 @@ def test_online_commands_ask_for_a_profile(arguments, monkeypatch):
     assert result.stdout == ""
 
 
+SANDBOX = ["sandbox", "run", "--product", "p.yaml", "--sql"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -141,6 +144,11 @@ def test_online_commands_ask_for_a_profile(arguments, monkeypatch):
         (["log", "verify", ".", "--key", "x", "--trust", "y"], "not both"),
         (["log", "verify", "https://example.org/log", "--trust", "y"], "--credential"),
         (["sandbox", "run", "--product", "p.yaml"], "--sql"),
+        ([*SANDBOX, "SELECT $y", "--set", "y"], "key=value"),
+        ([*SANDBOX, "SELECT $yy", "--set", "y=1"], "no $y"),
+        ([*SANDBOX, "SELECT $y", "--set", "y=1", "--set", "y=2"], "given twice"),
+        ([*SANDBOX, "SELECT $y", "--set", "y:year=1"], "boolean, date, decimal, integer, text"),
+        ([*SANDBOX, "SELECT $y", "--set", "y:date=2020"], "a date such as"),
         (["bench", "nothing"], "query, publish, search, negotiate, guard"),
         (["demo", "--keep", "."], "already"),
         (["node", "serve", ".", "--set", "x"], "key=value"),

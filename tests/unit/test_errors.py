@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from luoshu.connector import error_catalogue, errors
+from luoshu.connector import error_rows, errors
 from luoshu.connector.errors import CATALOGUE, NodeError, lookup
 from luoshu.contracts.errors import REASONS, TransitionError
 from luoshu.sandbox.errors import (
@@ -128,7 +128,7 @@ def test_no_two_reasons_share_a_text() -> None:
 
 
 def test_no_reason_is_written_twice() -> None:
-    assert len(error_catalogue._ROWS) == len(CATALOGUE)
+    assert len(error_rows.ROWS) == len(CATALOGUE)
 
 
 def test_public_text_and_private_text_are_apart() -> None:

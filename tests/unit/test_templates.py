@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 from contract_world import NOW, REQUEST_KEY, offer, request, terms
 
+from luoshu.cli.template_values import template_values
 from luoshu.contracts.answer import Agree, Counter, Refuse, answer_request
 from luoshu.contracts.canonical import canonicalize, parse_object
 from luoshu.contracts.errors import DocumentError
@@ -13,6 +14,7 @@ from luoshu.contracts.offer import Limits
 from luoshu.contracts.request import ComputationRequest
 from luoshu.contracts.templates import ParameterType, QueryTemplate, TemplateCall, find_template
 from luoshu.contracts.terms import Terms
+from luoshu.sandbox.templates import BoundParameter
 from luoshu.sdk.errors import InvalidRequestError
 from luoshu.sdk.offers import offers_document
 from luoshu.sdk.templates import call_of
@@ -221,3 +223,21 @@ def test_every_type_says_how_it_is_spelt():
     for kind in ParameterType:
         with pytest.raises(DocumentError, match=r"^must be "):
             kind.check([])
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        ("v=5", ("v", "integer", "5")),
+        ("v=-7", ("v", "integer", "-7")),
+        ("v=5.50", ("v", "decimal", "5.50")),
+        ("v=true", ("v", "boolean", "true")),
+        ("v=2020-02-29", ("v", "date", "2020-02-29")),
+        ("v=2020-02-30", ("v", "text", "2020-02-30")),
+        ("v=it's = $v", ("v", "text", "it's = $v")),
+        ("v:text=5", ("v", "text", "5")),
+        ("v:decimal=5", ("v", "decimal", "5")),
+    ],
+)
+def test_values_are_read_as_a_holder_types_them(item, expected):
+    assert template_values([item], {"1": "SELECT $v"}) == (BoundParameter(*expected),)

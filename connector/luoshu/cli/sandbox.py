@@ -46,6 +46,13 @@ def run(
             help="One statement a line, or a folder of .sql files; prints one JSON object a line.",
         ),
     ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="A value for $name in the SQL, as name=value or name:type=value; repeatable.",
+        ),
+    ] = None,
     as_verdicts: Annotated[
         bool, typer.Option("--verdicts", help="Only a table: what was released, what denied, why.")
     ] = False,
@@ -71,9 +78,11 @@ def run(
         raise UsageError("--verdicts is for the holder; leave out `--as analyst`.")
     # Stopped like this, a program leaves its files behind: here, copies of protected data.
     signal.signal(signal.SIGTERM, _terminated)
+    from luoshu.cli.template_values import template_values
     from luoshu.sandbox.dry_run import EXIT_CODES, FAILED, HistoryError, dry_run
     from luoshu.sandbox.errors import ProductFileError, SandboxError
 
+    parameters = template_values(values or [], statements)
     wants_json = as_json
     as_json = as_json or sql_file is not None
     worst = 0
@@ -81,6 +90,7 @@ def run(
         answers = dry_run(
             product,
             statements.values(),
+            parameters=parameters,
             as_analyst=viewer is Viewer.ANALYST,
             explain=explain,
             history=history,

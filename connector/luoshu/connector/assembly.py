@@ -22,6 +22,7 @@ from luoshu.connector.compute.entries import Pseudonyms
 from luoshu.connector.compute.explaining import Explainer
 from luoshu.connector.compute.gatekeeping import Gatekeeper
 from luoshu.connector.compute.history import ReleaseHistory
+from luoshu.connector.compute.offering import TemplateCheck
 from luoshu.connector.compute.projection import ComputeProjection, find_debits
 from luoshu.connector.compute.relay import ComputeRelay
 from luoshu.connector.compute.results import ResultStore
@@ -158,6 +159,7 @@ async def assemble(context: NodeContext, stack: AsyncExitStack) -> Parts:
         catalog_peer,
         shelf,
         clock,
+        TemplateCheck(context.sandbox),
         holder=files.credential,
         events_key=files.events,
         operator_id=files.trust.operator_id,

@@ -41,6 +41,7 @@ from luoshu.sandbox.product_file import load_product_file
 from luoshu.sandbox.registry import UnitDomain, domain_directory
 from luoshu.sandbox.release_floor import AGGREGATE
 from luoshu.sandbox.run import Outcome, ReleaseRules, Sandbox
+from luoshu.sandbox.templates import BoundParameter, Query
 from luoshu.sandbox.wire import Value
 
 RELEASED = "released"
@@ -66,6 +67,7 @@ def dry_run(
     products: Sequence[Path | str],
     sqls: Iterable[str],
     *,
+    parameters: Sequence[BoundParameter] = (),
     as_analyst: bool = False,
     explain: bool = False,
     history: Path | None = None,
@@ -76,6 +78,7 @@ def dry_run(
     Args:
         products: Product files; each is a table named by its id, `-` becoming `_`.
         sqls: Statements.
+        parameters: Values for each `$name` in them.
         as_analyst: Answer exactly as an analyst would be answered: without counts of what was
             withheld, causes and timings.
         explain: Say what was withheld, and by which rule; not with `as_analyst`.
@@ -116,8 +119,9 @@ def dry_run(
             port = _history(prepared, history, units)
             with asyncio.Runner() as runner:
                 for sql in sqls:
+                    query = Query(sql, tuple(parameters))
                     answer = _run_one(
-                        sandbox, prepared, sql, port, as_analyst=as_analyst, explain=explain
+                        sandbox, prepared, query, port, as_analyst=as_analyst, explain=explain
                     )
                     yield runner.run(answer)
     finally:
@@ -172,7 +176,7 @@ def _history(
 async def _run_one(
     sandbox: Sandbox,
     products: Sequence[PreparedProduct],
-    sql: str,
+    query: Query,
     history: HistoryPort,
     *,
     as_analyst: bool,
@@ -180,7 +184,9 @@ async def _run_one(
 ) -> Answer:
     try:
         rules = ReleaseRules(mode=_mode(products))
-        async with sandbox.computation(products, rules, sql, history) as computation:
+        async with sandbox.computation(
+            products, rules, query.sql, history, query.parameters
+        ) as computation:
             plan = await computation.verify()
             outcome = await computation.compute()
     except (GuardRefusalError, QueryError) as error:

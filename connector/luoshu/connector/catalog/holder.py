@@ -7,6 +7,7 @@ number stands for one document, wherever the node stops in between.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,9 +27,11 @@ from luoshu.contracts.membership import MembershipCredential
 from luoshu.contracts.offer import Offer
 from luoshu.contracts.product import CatalogEntry, Tombstone
 from luoshu.contracts.times import to_milliseconds
+from luoshu.sandbox.prepared import PreparedProduct
 
 __all__ = [
     "LocalProduct",
+    "OfferCheck",
     "ProductService",
     "ProductShelf",
     "Published",
@@ -49,6 +52,18 @@ class ProductShelf(Protocol):
 
         Raises:
             NodeError: NOT_FOUND, or PRODUCT_FILE_INVALID if what lies there is damaged.
+        """
+        ...
+
+
+class OfferCheck(Protocol):
+    """Tries what is offered; see `luoshu.connector.compute.offering`."""
+
+    async def check(self, product: PreparedProduct, offers: Sequence[Offer]) -> None:
+        """Requires that the offers' templates can be run.
+
+        Raises:
+            NodeError: TEMPLATE_INVALID, one can't; SANDBOX_UNAVAILABLE.
         """
         ...
 
@@ -118,6 +133,7 @@ class ProductService:
         peer: CatalogPeer,
         shelf: ProductShelf,
         clock: Clock,
+        templates: OfferCheck,
         *,
         holder: MembershipCredential,
         events_key: SigningKey,
@@ -130,6 +146,7 @@ class ProductService:
             peer: Reaches the operator's catalog.
             shelf: Prepared products.
             clock: For times of signing.
+            templates: Tries the templates of offers before they are signed.
             holder: This node's own credential.
             events_key: Signs entries.
             operator_id: Whom to publish to.
@@ -138,6 +155,7 @@ class ProductService:
         self._peer = peer
         self._shelf = shelf
         self._clock = clock
+        self._templates = templates
         self._holder = holder
         self._key = events_key
         self._operator = operator_id
@@ -152,12 +170,14 @@ class ProductService:
             offers: JSON; see `read_offers`.
 
         Raises:
-            NodeError: NOT_FOUND (not prepared here), TERMS_INVALID, PRODUCT_FILE_INVALID, or
+            NodeError: NOT_FOUND (not prepared here), TERMS_INVALID, TEMPLATE_INVALID (the guard
+                refuses one), PRODUCT_FILE_INVALID, SANDBOX_UNAVAILABLE, or
                 what the operator answered. If it couldn't be reached, the signed version
                 is kept and sent with the next publication.
         """
         shelved = self._shelf.load(product)
         wanted = read_offers(offers)
+        await self._templates.check(shelved.prepared, wanted)
         async with self._publishing:
             return await self._publish(shelved, wanted)
 

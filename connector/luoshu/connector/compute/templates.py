@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from luoshu.connector.compute.outcome import Refusal
+from luoshu.contracts.canonical import JsonValue
 from luoshu.contracts.errors import DocumentError
 from luoshu.contracts.request import ComputationRequest
-from luoshu.contracts.templates import Scalar, TemplateParameter, find_template
+from luoshu.contracts.templates import QueryTemplate, Scalar, TemplateParameter, find_template
 from luoshu.contracts.terms import Terms
 from luoshu.sandbox.templates import BoundParameter, Query
 
-__all__ = ["query_of", "template_refusal"]
+__all__ = ["bound_template", "query_of", "template_refusal"]
 
 
 def template_refusal(terms: Terms, request: ComputationRequest) -> Refusal | None:
@@ -39,8 +42,16 @@ def query_of(terms: Terms, request: ComputationRequest) -> Query:
     call = request.template
     if call is None:
         return Query(request.sql or "")
-    template = find_template(terms.templates, call.name)
-    bound = template.bind(dict(call.parameters))
+    return bound_template(find_template(terms.templates, call.name), dict(call.parameters))
+
+
+def bound_template(template: QueryTemplate, values: Mapping[str, JsonValue]) -> Query:
+    """A template with values.
+
+    Raises:
+        DocumentError: It doesn't allow these values.
+    """
+    bound = template.bind(values)
     return Query(template.sql, tuple(_literal(parameter, value) for parameter, value in bound))
 
 
