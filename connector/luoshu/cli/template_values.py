@@ -41,9 +41,8 @@ def template_values(
         name, _, kind = key.partition(":")
         if len(values) > 1:
             raise UsageError(f"--set {name} is given twice; run the query once for each value.")
-        if not any(
-            re.search(rf"\${re.escape(name)}(?![A-Za-z0-9_])", sql) for sql in statements.values()
-        ):
+        place = re.compile(rf"\${re.escape(name)}(?![A-Za-z0-9_])")
+        if not any(place.search(sql) for sql in statements.values()):
             raise UsageError(f"--set {name}: the SQL has no ${name}.")
         found.append(_bound(name, kind, values[0]))
     return tuple(found)

@@ -32,6 +32,8 @@ from luoshu.sdk.rpc.streams import stream
 
 MAX_RESULT_BYTES = 1 << 30
 
+_TRYING_SECONDS = 60.0
+"""More for a publication: the holder's node tries every template first."""
 _PHASES = {
     compute_pb2.PHASE_ACCEPTED: Phase.ACCEPTED,
     compute_pb2.PHASE_CHECKING: Phase.CHECKING,
@@ -120,7 +122,7 @@ class NodeClient:
         """Holder: publishes; returns product id, version and log index."""
         request = catalog_pb2.PublishProductRequest(product=product, offers=offers)
         with translated(self._explain):
-            answer = self._catalog.PublishProduct(request, timeout=self._timeout)
+            answer = self._catalog.PublishProduct(request, timeout=self._timeout + _TRYING_SECONDS)
         return answer.product_id, answer.version, answer.log_index
 
     def withdraw(self, product_id: str) -> int:
