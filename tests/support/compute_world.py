@@ -33,9 +33,10 @@ from luoshu.connector.compute.entries import Pseudonyms
 from luoshu.connector.compute.gatekeeping import Gatekeeper
 from luoshu.connector.compute.history import ReleaseHistory
 from luoshu.connector.compute.outcome import Phase
+from luoshu.connector.compute.ports import SandboxPort
 from luoshu.connector.compute.projection import ComputeProjection
 from luoshu.connector.compute.results import ResultStore
-from luoshu.connector.compute.service import ComputeService, SandboxPort
+from luoshu.connector.compute.service import ComputeService
 from luoshu.connector.contract.projection import ContractProjection
 from luoshu.connector.errors import NodeError
 from luoshu.contracts.canonical import JsonObject, canonicalize

@@ -19,8 +19,8 @@ from luoshu.connector.catalog.reader import CatalogReader
 from luoshu.connector.catalog.service import CatalogService
 from luoshu.connector.clock import ManualClock
 from luoshu.connector.compute.offering import TemplateCheck
+from luoshu.connector.compute.ports import SandboxPort
 from luoshu.connector.compute.projection import find_debits
-from luoshu.connector.compute.service import SandboxPort
 from luoshu.connector.contract.book import ContractBook
 from luoshu.connector.contract.consumer import ContractConsumer
 from luoshu.connector.contract.projection import ContractProjection

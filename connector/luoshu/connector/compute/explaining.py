@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from luoshu.connector.compute.budget import Standing, charge_of, standing
 from luoshu.connector.compute.gatekeeping import Gatekeeper
-from luoshu.connector.compute.service import ProductShelf, SandboxPort
+from luoshu.connector.compute.ports import ProductShelf, SandboxPort
 from luoshu.connector.compute.templates import query_of, template_refusal
 from luoshu.connector.errors import NodeError
 from luoshu.connector.ledger import Ledger

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from luoshu.connector.compute.service import SandboxPort
+from luoshu.connector.compute.ports import SandboxPort
 from luoshu.connector.compute.templates import bound_template
 from luoshu.connector.errors import NodeError
 from luoshu.connector.release_rules import effective_rules

@@ -20,11 +20,10 @@ A request id debits once: whoever comes again with it gets the stored outcome.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
 from sqlalchemy import Connection
 
@@ -35,6 +34,7 @@ from luoshu.connector.compute.entries import Pseudonyms
 from luoshu.connector.compute.gatekeeping import AuthenticRequest, Gatekeeper, RequestKey, Ruling
 from luoshu.connector.compute.history import Audience, ReleaseHistory, ScopedHistory
 from luoshu.connector.compute.outcome import ComputationState, Phase, Refusal, failure_error
+from luoshu.connector.compute.ports import ProductShelf, SandboxPort
 from luoshu.connector.compute.projection import (
     Computation as StoredComputation,
 )
@@ -62,11 +62,10 @@ from luoshu.sandbox.errors import (
     SandboxFailureError,
     SandboxUnavailableError,
 )
-from luoshu.sandbox.history_port import HistoryPort
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.release.dp_budget import Guarantee
-from luoshu.sandbox.run import Computation, Outcome, ReleaseRules
-from luoshu.sandbox.templates import BoundParameter, Query
+from luoshu.sandbox.run import Outcome, ReleaseRules
+from luoshu.sandbox.templates import Query
 
 CHUNK_BYTES: Final = 2 << 20
 """Size of one message of a streamed result."""
@@ -78,46 +77,6 @@ MAX_RUNNING_PER_CONSUMER: Final = 32
 
 MAX_GIVEN_UP: Final = 1024
 """Requests that ended before a decision, whose error is remembered for who fetches."""
-
-
-class SandboxPort(Protocol):
-    """Where queries run; see `luoshu.sandbox.run.Sandbox`."""
-
-    @property
-    def measurement(self) -> str:
-        """Digest of everything a worker can see."""
-        ...
-
-    def computation(
-        self,
-        products: list[PreparedProduct],
-        rules: ReleaseRules,
-        sql: str,
-        history: HistoryPort | None,
-        parameters: Sequence[BoundParameter],
-    ) -> AbstractAsyncContextManager[Computation]:
-        """One query's run."""
-        ...
-
-
-class ProductShelf(Protocol):
-    """Where prepared products are found."""
-
-    def prepared(self, product_id: str) -> PreparedProduct:
-        """The prepared product.
-
-        Raises:
-            NodeError: ``NOT_FOUND``.
-        """
-        ...
-
-    def domain_limits(self, domain: str) -> tuple[Guarantee, ...]:
-        """The privacy budgets of a domain; see `luoshu.connector.compute.budget`.
-
-        Raises:
-            NodeError: A product's file can't be read.
-        """
-        ...
 
 
 class ComputeService:
