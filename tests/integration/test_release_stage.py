@@ -160,6 +160,7 @@ def test_a_dry_run_remembers_and_explains(tmp_path: Path) -> None:
             "component": "count(*)",
             "units": 194,
             "rule": "difference-to-history",
+            "why": "it differs in fewer than 10 units from earlier results 1, 2",
         }
     ]
     (alone,) = dry_run([product], [f"{ALL} AND note <> 'secret-12'"])

@@ -146,24 +146,30 @@ def _print(answer: Mapping[str, object]) -> None:
         [_list(row) for row in _list(answer["rows"])],
         "No group reached the release threshold.",
     )
-    for what in ("groups", "values"):
-        if count := answer.get(f"withheld_{what}"):
-            note(f"{count} {what} withheld; only the holder sees this.")
+    for what in ("group", "value"):
+        if count := answer.get(f"withheld_{what}s"):
+            some = f"{count} {what}{'' if count == 1 else 's'}"
+            note(f"{some} withheld; only the holder sees this.")
     if withheld := [each for each in _list(answer.get("withheld")) if isinstance(each, dict)]:
+        note("")
         print_table(
-            ["withheld group", "value", "units", "rule"],
+            ["withheld group", "value", "why"],
             [
-                [_group(each["keys"]), each["component"] or "all", each["units"], each["rule"]]
-                for each in withheld
+                [_group(each["keys"]), each["component"] or "everything", each["why"]]
+                for each in sorted(withheld, key=lambda each: _group(each["keys"]))
             ],
             "",
         )
+    elif "withheld" in answer:
+        note("Nothing was withheld.")
+    elif answer.get("withheld_groups") or answer.get("withheld_values"):
+        note("--explain says which, and why.")
     for each in _list(answer.get("notes")):
         note(f"note: {each}")
 
 
 def _group(keys: object) -> str:
-    return ", ".join("NULL" if key is None else str(key) for key in _list(keys)) or "(no groups)"
+    return ", ".join("NULL" if key is None else str(key) for key in _list(keys)) or "all rows"
 
 
 def _list(value: object) -> list[object]:

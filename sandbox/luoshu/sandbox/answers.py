@@ -58,8 +58,12 @@ class Withholding:
         cells: Number of the cell query.
         keys: Of the group.
         component: The quantity, such as `sum(cost)`; None if the whole cell was withheld.
-        units: Distinct units behind it; None of a whole cell.
+        units: Distinct units behind it; of a whole cell those of a branch that is too small, or
+            None.
         rule: The rule that withheld it.
+        needed: Fewest units that the rule asks for, if it is about that.
+        beside: Keys and quantity of what it differs too little from in the same result.
+        earlier: Numbers of the earlier results that it differs too little from; the oldest is 1.
     """
 
     cells: int
@@ -67,6 +71,9 @@ class Withholding:
     component: str | None
     units: int | None
     rule: str
+    needed: int | None = None
+    beside: tuple[tuple[wire.Row, str], ...] = ()
+    earlier: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,18 +211,45 @@ def _withheld(value: object, schemas: Sequence[CellSchema]) -> tuple[Withholding
 
 
 def _withholding(value: object, schemas: Sequence[CellSchema]) -> Withholding:
-    fields = exact_fields(value, "result", "keys", "component", "units", "rule")
-    number, component, units = checked_count(fields["result"]), fields["component"], fields["units"]
-    rule = fields["rule"]
-    if number >= len(schemas) or not isinstance(rule, str) or not _RULE.fullmatch(rule):
+    fields = exact_fields(
+        value, *("result", "keys", "component", "units", "rule", "needed", "beside", "earlier")
+    )
+    rule, beside, earlier = fields["rule"], fields["beside"], fields["earlier"]
+    if not isinstance(rule, str) or not _RULE.fullmatch(rule):
+        raise SchemaError("an unknown rule")
+    if not isinstance(beside, list) or not isinstance(earlier, list):
         raise SchemaError("an unknown explanation")
-    schema, name = schemas[number], None
-    if component is not None:
-        if checked_count(component) >= len(schema.components):
-            raise SchemaError("an unknown component")
-        name = quantity(schema.components[checked_count(component)])
+    keys, name = _cell(fields, schemas)
+    others = [
+        _cell(exact_fields(other, "result", "keys", "component"), schemas) for other in beside
+    ]
+    return Withholding(
+        checked_count(fields["result"]),
+        keys,
+        name,
+        _optional(fields["units"]),
+        rule,
+        _optional(fields["needed"]),
+        tuple((other_keys, other_name or "") for other_keys, other_name in others),
+        tuple(checked_count(place) + 1 for place in earlier),
+    )
+
+
+def _cell(fields: dict[str, object], schemas: Sequence[CellSchema]) -> tuple[wire.Row, str | None]:
+    number, component = checked_count(fields["result"]), fields["component"]
+    if number >= len(schemas):
+        raise SchemaError("an unknown cell query")
+    schema = schemas[number]
     (keys,) = wire.decode_rows([fields["keys"]], schema.keys, 1)
-    return Withholding(number, keys, name, None if units is None else checked_count(units), rule)
+    if component is None:
+        return keys, None
+    if checked_count(component) >= len(schema.components):
+        raise SchemaError("an unknown component")
+    return keys, quantity(schema.components[checked_count(component)])
+
+
+def _optional(value: object) -> int | None:
+    return None if value is None else checked_count(value)
 
 
 def quantity(component: Component) -> str:

@@ -130,6 +130,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
     Attributes:
         history: What the result is compared with, and joins; None for none.
         parameters: Values of a template, if the SQL is one.
+        explains: Whether groups of too few units are explained too, each by itself.
         timings: Seconds by phase, so far.
     """
 
@@ -139,6 +140,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
     sql: str
     history: HistoryPort | None = None
     parameters: Sequence[BoundParameter] = ()
+    explains: bool = False
     timings: dict[str, float] = field(default_factory=dict)
     _workers: dict[str, Worker] = field(default_factory=dict)
     _plan: VerifiedPlan | None = None
@@ -374,7 +376,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         job: _Message = {
             "type": "compute",
             "min_units": plan.rules.min_units,
-            "drop": plan.privacy is None,
+            "drop": plan.privacy is None and not self.explains,
         }
         self._contributions = [self._made() for _ in plan.cells]
         answer = await self._ask(stage1, job, self._contributions)

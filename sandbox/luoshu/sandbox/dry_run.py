@@ -26,6 +26,7 @@ from luoshu.sandbox.errors import (
     SandboxError,
     SandboxFailureError,
 )
+from luoshu.sandbox.explanations import why
 from luoshu.sandbox.history_port import (
     SECRET_BYTES,
     DirectoryHistory,
@@ -90,9 +91,9 @@ def dry_run(
         For each statement `{"status", "code", "message", "columns", "rows"}`. Unless `as_analyst`
         there is `"withheld_groups"` too, and `"withheld_values"`, `"conflicts"`, `"timings_ms"`
         and `"notes"` where released, `"cause"` where failed; with `explain` also `"withheld"`, a
-        list of `{"cells", "keys", "component", "units", "rule"}`. Under mode `dp` there is also
-        `"privacy"`, what it costs and how noisy it is. `columns` are `{"name", "type"}`, `rows`
-        lists of JSON values (see `json_value`).
+        list of `{"cells", "keys", "component", "units", "rule", "why"}`. Under mode `dp` there is
+        also `"privacy"`, what it costs and how noisy it is. `columns` are `{"name", "type"}`,
+        `rows` lists of JSON values (see `json_value`).
 
     Raises:
         HistoryError: `history` can't be used.
@@ -185,7 +186,7 @@ async def _run_one(
     try:
         rules = ReleaseRules(mode=_mode(products))
         async with sandbox.computation(
-            products, rules, query.sql, history, query.parameters
+            products, rules, query.sql, history, query.parameters, explains=explain
         ) as computation:
             plan = await computation.verify()
             outcome = await computation.compute()
@@ -212,6 +213,7 @@ async def _run_one(
                     "component": each.component,
                     "units": each.units,
                     "rule": each.rule,
+                    "why": why(each, plan.rules),
                 }
                 for each in outcome.withheld
             ]

@@ -69,6 +69,8 @@ class Sandbox:
         sql: str,
         history: HistoryPort | None = None,
         parameters: Sequence[BoundParameter] = (),
+        *,
+        explains: bool = False,
     ) -> Computation:
         """A computation over some products; use it as an async context manager.
 
@@ -78,6 +80,7 @@ class Sandbox:
             sql: One SELECT statement, at most 64 KiB.
             history: What the result is compared with, and joins; None for none.
             parameters: Values of a template, if the SQL is one.
+            explains: Whether the outcome says of each group of too few units that it is one.
 
         Raises:
             ValueError: Two products have the same table name.
@@ -85,4 +88,6 @@ class Sandbox:
         names = [product.table_name for product in products]
         if len(set(names)) != len(names):
             raise ValueError("two products have the same table name; give each once")
-        return Computation(self._isolation, products, rules, sql, history, parameters)
+        return Computation(
+            self._isolation, products, rules, sql, history, parameters, explains=explains
+        )

@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from luoshu.sandbox.arrays import np
 from luoshu.sandbox.release.blocks import Block, is_known, new_block, without
-from luoshu.sandbox.release.differencing import Differencing, Verdict
+from luoshu.sandbox.release.differencing import Differencing, Item, Verdict
 from luoshu.sandbox.release.results import CellQueryResult
 from luoshu.sandbox.release.thresholds import (
     Judged,
@@ -88,8 +88,13 @@ class Explained:
         result: Number of the cell query.
         keys: The cell's keys.
         component: Index of the component, or None if the whole cell stayed in.
-        units: Distinct units behind it; of a whole cell None.
+        units: Distinct units behind it; of a whole cell those of the branch that is too small, or
+            None.
         rule: What withheld it.
+        needed: Fewest units that the rule asks for, if it is about that.
+        beside: What it differs too little from in this computation: number of the cell query, keys
+            and component of each.
+        earlier: Places of the earlier results that it differs too little from, the oldest is 0.
     """
 
     result: int
@@ -97,6 +102,9 @@ class Explained:
     component: int | None
     units: int | None
     rule: Rule
+    needed: int | None = None
+    beside: tuple[tuple[int, Row, int], ...] = ()
+    earlier: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,7 +178,7 @@ def release(
     _keep_together(judged)
     guard.compare_with_history()
     _keep_together(judged)
-    _note(judged, protected, guard.verdict)
+    _note(judged, protected, guard.verdict, rules.min_units)
     if len(guard.verdict.cells) > rules.max_conflicts:
         for one in judged:
             cells = np.flatnonzero(one.allowed.any(axis=0))
@@ -202,13 +210,27 @@ def _keep_together(judged: Sequence[Judged]) -> None:
             one.withheld.append(Withheld(None, cell, Rule.PREFIX))
 
 
-def _note(judged: Sequence[Judged], protected: Sequence[int], verdict: Verdict) -> None:
+def _note(
+    judged: Sequence[Judged], protected: Sequence[int], verdict: Verdict, needed: int
+) -> None:
     """Notes what the differencing guard withheld."""
-    for rule, items in ((Rule.RESULT, verdict.within), (Rule.HISTORY, verdict.history)):
-        for number, item in items:
-            one = judged[protected[number]]
-            component, cell = divmod(item, one.result.found.cells)
-            one.withheld.append(Withheld(component, cell, rule))
+
+    def placed(item: Item) -> tuple[int, int, int]:
+        number = protected[item[0]]
+        component, cell = divmod(item[1], judged[number].result.found.cells)
+        return number, cell, component
+
+    for item, others in verdict.within:
+        number, cell, component = placed(item)
+        beside = tuple(map(placed, others))
+        judged[number].withheld.append(
+            Withheld(component, cell, Rule.RESULT, needed, beside=beside)
+        )
+    for item, places in verdict.history:
+        number, cell, component = placed(item)
+        judged[number].withheld.append(
+            Withheld(component, cell, Rule.HISTORY, needed, earlier=places)
+        )
 
 
 def _order(keys: Sequence[Row]) -> list[int]:
@@ -255,8 +277,16 @@ def _explain(judged: Sequence[Judged]) -> list[Explained]:
             number,
             one.result.keys[item.cell],
             item.component,
-            None if item.component is None else int(one.figures[item.component].units[item.cell]),
+            item.units
+            if item.component is None
+            else int(one.figures[item.component].units[item.cell]),
             item.rule,
+            item.needed,
+            tuple(
+                (other, judged[other].result.keys[cell], component)
+                for other, cell, component in item.beside
+            ),
+            item.earlier,
         )
         for number, one in enumerate(judged)
         for item in one.withheld

@@ -46,15 +46,16 @@ class Verdict:
     """What the guard withholds.
 
     Attributes:
-        within: Items in conflict with others that come out together.
-        history: Items in conflict with what came out before.
+        within: Items in conflict with others that come out together, with those others.
+        history: Items in conflict with what came out before, with the places of those earlier
+            results.
         cells: Cells, as (cell query, cell), of those in conflict with what came out before.
         counted: Those of them in conflict with another query's results: this tells somebody who
             probes from somebody who asks again when there are new data.
     """
 
-    within: list[Item] = field(default_factory=list)
-    history: list[Item] = field(default_factory=list)
+    within: list[tuple[Item, tuple[Item, ...]]] = field(default_factory=list)
+    history: list[tuple[Item, tuple[int, ...]]] = field(default_factory=list)
     cells: set[tuple[int, int]] = field(default_factory=set)
     counted: set[tuple[int, int]] = field(default_factory=set)
 
@@ -113,7 +114,7 @@ class Differencing:
             if all(self._allowed[number].reshape(-1)[place] for number, place in members):
                 number, place = members[-1]
                 self._allowed[number].reshape(-1)[place] = False
-                self.verdict.within.append(members[-1])
+                self.verdict.within.append((members[-1], tuple(members[:-1])))
                 changed = True
         return changed
 
@@ -197,7 +198,8 @@ class Differencing:
         number, place = item
         block = self._blocks[number]
         self._allowed[number].reshape(-1)[place] = False
-        self.verdict.history.append(item)
+        places = [n for n, earlier in enumerate(self._history) if earlier in sources]
+        self.verdict.history.append((item, tuple(places)))
         self.verdict.cells.add((number, place % block.cells))
         if any(source.query != block.query for source in sources):
             self.verdict.counted.add((number, place % block.cells))

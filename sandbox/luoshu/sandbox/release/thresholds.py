@@ -60,11 +60,20 @@ class Withheld:
         component: Its index, or None if the rule is about the whole cell.
         cell: The cell's number.
         rule: The first rule that withheld it.
+        needed: Fewest units that the rule asks for, if it is about that.
+        units: How many there are, where the component doesn't say it.
+        beside: What it differs too little from in this computation: number of the cell query,
+            cell and component of each.
+        earlier: Places of the earlier results that it differs too little from, the oldest is 0.
     """
 
     component: int | None
     cell: int
     rule: Rule
+    needed: int | None = None
+    units: int | None = None
+    beside: tuple[tuple[int, int, int], ...] = ()
+    earlier: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,15 +118,25 @@ def judge(
             (Rule.DOMINANCE, dominated),
             (Rule.BOUND, tells),
         ):
-            withheld += [Withheld(number, int(cell), rule) for cell in np.flatnonzero(cells)]
+            withheld += [
+                Withheld(number, cell, rule, needed=_asked(rule, needed, cell))
+                for cell in np.flatnonzero(cells).tolist()
+            ]
     withheld += _judge_weights(result, starts, needed, allowed)
     for number, component in enumerate(components):
         if component.kind is ComponentKind.SET:
             units = found[number].units
             small = units < needed
             allowed[:, small] = False
-            withheld += [Withheld(None, int(cell), Rule.SET) for cell in np.flatnonzero(small)]
+            withheld += [
+                Withheld(None, cell, Rule.SET, int(needed[cell]), int(units[cell]))
+                for cell in np.flatnonzero(small).tolist()
+            ]
     return Judged(result, starts, found, allowed, withheld)
+
+
+def _asked(rule: Rule, needed: Longs, cell: int) -> int | None:
+    return int(needed[cell]) if rule is Rule.THRESHOLD else None
 
 
 def _judge_weights(
@@ -136,7 +155,9 @@ def _judge_weights(
         few = tell_few(masks, starts, needed, np.asarray(allowed[numbers].any(axis=0)))
         for number in numbers:
             cells = np.flatnonzero(few & allowed[number])
-            withheld += [Withheld(number, int(cell), Rule.WEIGHTS) for cell in cells]
+            withheld += [
+                Withheld(number, cell, Rule.WEIGHTS, int(needed[cell])) for cell in cells.tolist()
+            ]
             allowed[number] &= ~few
     return withheld
 

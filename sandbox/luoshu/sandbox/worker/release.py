@@ -22,6 +22,7 @@ from luoshu.sandbox.worker.stage import MAX_CELLS, Channel, Message, run
 
 _SECRET_BYTES = 32
 _MAX_EXPLAINED = 10_000
+_MAX_BESIDE = 100
 
 
 class Release:
@@ -116,6 +117,12 @@ def _explained(items: Sequence[aggregate.Explained]) -> list[Message]:
             "component": item.component,
             "units": item.units,
             "rule": str(item.rule),
+            "needed": item.needed,
+            "beside": [
+                {"result": other, "keys": wire.encode_rows([keys])[0], "component": component}
+                for other, keys, component in item.beside[:_MAX_BESIDE]
+            ],
+            "earlier": list(item.earlier[:_MAX_BESIDE]),
         }
         for item in items
     ]
