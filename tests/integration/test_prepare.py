@@ -299,7 +299,7 @@ def test_altered_manifest_is_not_loaded(prepare: Prepare) -> None:
     manifest = prepare.out / MANIFEST
     text = manifest.read_text()
     for changed in (
-        text.replace("luoshu/prepared/v2", "luoshu/prepared/v1"),
+        text.replace("luoshu/prepared/v3", "luoshu/prepared/v2"),
         text.replace('"units":1', '"units":-1'),
         text.replace('"units":1', '"units":1,"more":1'),
         text.replace('"BIGINT"', '"BLOB"'),

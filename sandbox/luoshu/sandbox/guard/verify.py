@@ -16,7 +16,8 @@ claim of which components are guard sets. What it proves, and from which facts o
    of an OR over protected rows is a component of kind SET with exactly that condition.
 5. **Contributions.** The last aggregate groups by the unit id and the keys, each declared
    `group` or public, and by nothing else: a row is what one unit contributes to one cell. Each
-   contribution is a number of rows, or the sum of one monomial of columns declared `aggregate`.
+   contribution is a number of rows, or the sum of one monomial of columns declared `aggregate`;
+   beside a sum in which a public column is a factor stands what it is judged by (`guard.weights`).
 6. **No overflow.** A sum adds up fewer than 2^40 values below 2^86, so HUGEINT and DECIMAL(38)
    hold it; products are of decimals whose digits fit together.
 7. **Public rows.** What claims to be public scans public tables only. A row of a unit meets at
