@@ -271,6 +271,14 @@ UNWEIGHED = {
         "s",
     ),
     "a sum of extremes of weights": (OUTER.format(x="max(c.code)", where=""), "s"),
+    "a sum of weights to compare with": (
+        "SELECT v.pid AS u, count(*) AS a0 FROM visit v CROSS JOIN (SELECT w.kind AS x0, "
+        "sum(w.cost * c.fee) AS x1 FROM visit w CROSS JOIN codes c WHERE w.code = c.code "
+        "GROUP BY w.kind HAVING count(DISTINCT w.pid) FILTER (WHERE w.cost IS NOT NULL AND "
+        "c.fee IS NOT NULL) >= CAST('3' AS BIGINT)) s "
+        "WHERE v.kind = s.x0 AND CAST(v.cost AS DECIMAL(38,4)) < s.x1 GROUP BY v.pid",
+        "s",
+    ),
     "digits as a condition on values": (
         "SELECT s.u AS u, count(*) AS a0 FROM (SELECT p.pid AS u, bit_or(CASE WHEN p.salary <> "
         "CAST('0' AS BIGINT) THEN c.code ELSE NULL END) AS y FROM patient AS p CROSS JOIN codes c "

@@ -63,7 +63,7 @@ from luoshu.sandbox.guard.plan import Expression, Operator
 from luoshu.sandbox.guard.plan_reader import ROW_ID, PlanError, read_plan
 from luoshu.sandbox.guard.public import check_beside, check_public, is_public
 from luoshu.sandbox.guard.refusals import Refusal, refuse
-from luoshu.sandbox.guard.weights import DIGITS, read_digits
+from luoshu.sandbox.guard.weights import DIGITS, has_weights, read_digits
 from luoshu.sandbox.schema import (
     BIGINT,
     BOOLEAN,
@@ -564,6 +564,8 @@ class _Verifier:
                 raise UnprovenError(f"the aggregate {call.name} in a subquery")
             else:
                 inner = self._inner(call, rows, scan, place)
+                if has_weights(inner):
+                    raise UnprovenError("numbers of a public table added up over several units")
                 behind.add(frozenset(inner.filter) | _not_null(arguments, rows.conditions))
         if any(branches_owed(list(where), ()) for where in (*units, *behind)):
             raise UnprovenError("OR in a subquery over protected rows")

@@ -106,7 +106,7 @@ def digits_of(
         UnprovenError: It has several weights, or something beside it is missing.
     """
     weights = [leaf for leaf in read.leaves if isinstance(leaf, PublicValue)]
-    if any(isinstance(leaf, Inner) and _has_weights(leaf) for leaf in read.leaves):
+    if any(isinstance(leaf, Inner) and has_weights(leaf) for leaf in read.leaves):
         raise UnprovenError("a sum of numbers of a public table inside one unit")
     if not weights:
         return None
@@ -143,11 +143,11 @@ def _factors(value: Inner) -> Counter[plan.Leaf] | None:
     return None
 
 
-def _has_weights(value: Inner) -> bool:
+def has_weights(value: Inner) -> bool:
     """Whether a value inside one unit depends on numbers of public tables, not only on rows."""
     if value.function in {"count", "count_star"} or value.argument is None:
         return False
     return any(
-        isinstance(leaf, PublicValue) or (isinstance(leaf, Inner) and _has_weights(leaf))
+        isinstance(leaf, PublicValue) or (isinstance(leaf, Inner) and has_weights(leaf))
         for leaf in plan.leaves_of(value.argument)
     )
