@@ -7,8 +7,9 @@ Each operator becomes one of three things:
 - `Released`: an operator over cells, for stage 2.
 
 An aggregate over protected rows that doesn't group by unit is where cells begin. If its
-result then meets protected rows again, it becomes a *guarded* subquery instead: every group
-with fewer than `min_units` units is dropped, and what is left is used like a constant.
+result then meets protected rows again, it becomes a *guarded* subquery instead
+(`checked_groups`): groups of too few units, or of a dominant one, are dropped, and what is left
+is used like a constant.
 
 Whether any of this is safe is not decided here, but by the verifier.
 """
@@ -20,11 +21,12 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from luoshu.sandbox.guard import plan
+from luoshu.sandbox.guard.checked_groups import GroupRules, guarded_groups
 from luoshu.sandbox.guard.folding import Constants
 from luoshu.sandbox.guard.monomials import all_of, monomial_sum, times
 from luoshu.sandbox.guard.plan import Expression, Operator
 from luoshu.sandbox.guard.plan_reader import ROW_ID
-from luoshu.sandbox.guard.polynomials import expand, is_not_null, present
+from luoshu.sandbox.guard.polynomials import expand, present
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.sources import (
     AggregateLeaf,
@@ -39,6 +41,8 @@ from luoshu.sandbox.guard.sources import (
     RowId,
     Source,
     TableSource,
+    Through,
+    over,
 )
 from luoshu.sandbox.guard.text import short_name
 from luoshu.sandbox.guard.uses import check_condition
@@ -77,11 +81,11 @@ Found: TypeAlias = "Relation | Public | Released | Distinct"
 class Relations:
     """Visits the operators of one plan; remembers what each is."""
 
-    def __init__(self, tables: Sequence[TableSchema], min_units: int, fold: Constants) -> None:
+    def __init__(self, tables: Sequence[TableSchema], rules: GroupRules, fold: Constants) -> None:
         self._tables: dict[tuple[str, ...], TableSchema] = {
             (t.catalog, "main", t.table): t for t in tables
         }
-        self._min_units = min_units
+        self._rules = rules
         self._fold = fold
         self._count = 0
         self._shared_boundaries: dict[int, Boundary] = {}
@@ -253,7 +257,7 @@ class Relations:
             raise refuse(Refusal.CLAUSE, "This correlated subquery is not accepted.")
         if not isinstance(child, Relation):
             return _same(operator, child)
-        keys = tuple(_over(group, child) for group in operator.groups)
+        keys = tuple(over(group, child) for group in operator.groups)
         if not _names_unit(keys, child):
             return Released(operator, child)
         if len(operator.sets) != 1 or operator.groupings:
@@ -269,7 +273,7 @@ class Relations:
         assert unit is not None  # noqa: S101 - `_names_unit` found one
         groups = keys if any(key is unit for key in keys) else (*keys, unit)
         boundary = self._boundary(child, groups)
-        out = _Through(boundary)
+        out = Through(boundary)
         columns: list[Expression] = [out.whole(key) for key in keys]
         for call in operator.aggregates:
             columns.append(self._inner_aggregate(call, child, out))
@@ -284,10 +288,10 @@ class Relations:
         self._count += 1
         return Boundary(self._count, f"s{self._count}", relation, groups, having)
 
-    def _inner_aggregate(self, call: plan.Aggregate, child: Relation, out: _Through) -> Expression:
+    def _inner_aggregate(self, call: plan.Aggregate, child: Relation, out: Through) -> Expression:
         name = short_name(call.name)
-        where = None if call.filter is None else _over(call.filter, child)
-        arguments = tuple(_over(argument, child) for argument in call.children)
+        where = None if call.filter is None else over(call.filter, child)
+        arguments = tuple(over(argument, child) for argument in call.children)
         if name not in _INNER_AGGREGATES:
             raise refuse(
                 Refusal.FUNCTION,
@@ -369,7 +373,7 @@ class Relations:
         is_plain = isinstance(right.source, TableSource | Boundary) and not right.where
         if not is_plain or not all(isinstance(column, Atom) for column in right.columns):
             boundary = self._boundary(right)
-            out = _Through(boundary)
+            out = Through(boundary)
             # Where no row meets, a column is NULL whatever it is computed from.
             columns = tuple(out.whole(column) for column in right.columns)
             places = {id(old): new for old, new in zip(right.columns, columns, strict=True)}
@@ -416,7 +420,7 @@ class Relations:
             return _same(operator, found)
         boundary = self._shared(operator.index, found)
         alias = self._alias("r")
-        out = _Through(boundary, alias)
+        out = Through(boundary, alias)
         return Relation(
             CteUse(boundary, alias),
             tuple(out.through(column) for column in found.columns),
@@ -441,7 +445,7 @@ class Relations:
             case plan.Filter():
                 return _filtered(self._guarded_child(operator.child), operator.conditions)
             case plan.GroupBy() if released.rows is not None:
-                return self._guarded_groups(operator, released.rows)
+                return guarded_groups(operator, released.rows, self._boundary, self._rules)
             case plan.Cte():
                 return self._guarded_child(operator.child)
             case plan.CteRef():
@@ -459,65 +463,6 @@ class Relations:
         found = self.visit(operator)
         return self.rows(found)
 
-    def _guarded_groups(self, operator: plan.GroupBy, child: Relation) -> Relation:
-        if len(operator.sets) != 1 or operator.groupings or child.unit is None:
-            raise refuse(
-                Refusal.CLAUSE, "GROUPING SETS, ROLLUP and CUBE are not accepted in a subquery."
-            )
-        keys = tuple(_over(group, child) for group in operator.groups)
-        boundary = self._boundary(child, keys)
-        out = _Through(boundary)
-        columns: list[Expression] = [out.whole(key) for key in keys]
-        behind: list[tuple[Expression, ...]] = []
-        for call in operator.aggregates:
-            name = short_name(call.name)
-            if name not in {"count", "count_star", "sum", "avg"} or (
-                call.is_distinct and name != "count"
-            ):
-                raise refuse(
-                    Refusal.FUNCTION,
-                    f"In a subquery that protected rows are compared with, {shown(name)} is not "
-                    "accepted; there are COUNT, SUM and AVG.",
-                )
-            inner = plan.Aggregate(
-                call.name,
-                tuple(_over(argument, child) for argument in call.children),
-                None if call.filter is None else _over(call.filter, child),
-                call.is_distinct,
-                call.type,
-            )
-            columns.append(out.whole(AggregateLeaf(call.type, inner)))
-            if not inner.is_distinct:
-                behind.append(self._rows_behind(inner, child))
-        boundary.having = tuple(self._enough(child.unit, where) for where in dict.fromkeys(behind))
-        boundary.having = boundary.having or (self._enough(child.unit, ()),)
-        return Relation(boundary, tuple(columns), (), None, tuple(columns[: len(keys)]))
-
-    @staticmethod
-    def _rows_behind(call: plan.Aggregate, child: Relation) -> tuple[Expression, ...]:
-        """Conditions of the rows that a value rests on: its FILTER, and no NULLs."""
-        known = [each for each in child.where if isinstance(each, plan.Call)]
-        has_value = {id(p) for each in known if each.kind in _NOT_OF_NULL for p in each.children}
-        atoms = {id(leaf): leaf for each in call.children for leaf in plan.leaves_of(each)}
-        return (
-            *(conjuncts(call.filter) if call.filter is not None else ()),
-            *(
-                is_not_null(atom)
-                for atom in atoms.values()
-                if id(atom) not in has_value
-                and not (isinstance(atom, Atom) and atom.role is Role.UNIT)
-            ),
-        )
-
-    def _enough(self, unit: Atom, where: tuple[Expression, ...]) -> Expression:
-        units = plan.Aggregate("system.main.count", (unit,), all_of(where), True, BIGINT)
-        return plan.Call(
-            ">=",
-            "COMPARE_GREATERTHANOREQUALTO",
-            (AggregateLeaf(BIGINT, units), plan.Constant(self._min_units, BIGINT)),
-            BOOLEAN,
-        )
-
     # What a correlated subquery depends on.
 
     def _definition(self, operator: plan.Cte) -> Found:
@@ -529,7 +474,7 @@ class Relations:
         ):
             outer = self.ctes[definition.child.index][1]
             if isinstance(outer, Relation) and not outer.is_public:
-                keys = tuple(_over(group, outer) for group in definition.groups)
+                keys = tuple(over(group, outer) for group in definition.groups)
                 if not _names_unit(keys, outer):
                     return Distinct(outer, keys)
         return self.visit(definition)
@@ -584,7 +529,7 @@ class Relations:
         assert source is not None  # noqa: S101 - there are keys
         copied = tuple(plan.rebuild(key, copy) for key in keys)
         boundary = self._boundary(Relation(source, copied, where), copied)
-        out = _Through(boundary)
+        out = Through(boundary)
         columns = tuple(out.whole(key) for key in copied)
         return Relation(boundary, columns, (), None, columns)
 
@@ -598,61 +543,7 @@ def one_units_groups() -> Exception:
     )
 
 
-class _Through:
-    """Atoms of a boundary for what is inside it, each once."""
-
-    def __init__(self, boundary: Boundary, alias: str = "") -> None:
-        self._boundary = boundary
-        self._alias = alias or boundary.alias
-        self._known: list[tuple[Expression, Atom]] = []
-
-    def whole(self, inside: Expression) -> Atom:
-        """One atom for a whole expression."""
-        for known, atom in self._known:
-            if known is inside or (not isinstance(inside, plan.Leaf) and known == inside):
-                return atom
-        if isinstance(inside, Atom):
-            atom = replace(
-                inside,
-                source=self._boundary,
-                inside=inside,
-                instance=f"{self._alias}.{inside.instance}",
-                alias=self._alias,
-            )
-        else:
-            found = list(plan.leaves_of(inside))
-            is_public = all(isinstance(e, Atom) and e.role is Role.PUBLIC for e in found)
-            atom = Atom(
-                inside.type,
-                self._boundary,
-                inside,
-                Role.PUBLIC if is_public else Role.INNER,
-                alias=self._alias,
-            )
-        self._known.append((inside, atom))
-        return atom
-
-    def atom(self, inside: Atom) -> Atom:
-        """The atom for an atom."""
-        return self.whole(inside)
-
-    def through(self, inside: Expression) -> Expression:
-        """The same expression over this boundary's atoms."""
-        return plan.rebuild(inside, self.whole)
-
-
 _EQUALITIES = frozenset({"COMPARE_EQUAL", "COMPARE_NOT_DISTINCT_FROM"})
-_NOT_OF_NULL = frozenset(
-    [
-        "OPERATOR_IS_NOT_NULL",
-        "COMPARE_EQUAL",
-        "COMPARE_LESSTHAN",
-        "COMPARE_GREATERTHAN",
-        "COMPARE_LESSTHANOREQUALTO",
-        "COMPARE_GREATERTHANOREQUALTO",
-        "COMPARE_IN",
-    ]
-)
 _PLAIN = {
     "COMPARE_NOT_DISTINCT_FROM": "COMPARE_EQUAL",
     "COMPARE_DISTINCT_FROM": "COMPARE_NOTEQUAL",
@@ -673,17 +564,8 @@ def _same(operator: Operator, child: Found) -> Found:
     return Public(operator) if isinstance(child, Public) else Released(operator)
 
 
-def _over(expression: Expression, relation: Relation) -> Expression:
-    def column(leaf: plan.Reference | plan.Leaf) -> Expression:
-        if isinstance(leaf, plan.Reference) and leaf.index < len(relation.columns):
-            return relation.columns[leaf.index]
-        raise refuse(Refusal.EXPRESSION, "The query refers to a column that is not there.")
-
-    return plan.rebuild(expression, column)
-
-
 def _filtered(relation: Relation, conditions: Sequence[Expression]) -> Relation:
-    found = [part for condition in conditions for part in conjuncts(_over(condition, relation))]
+    found = [part for condition in conditions for part in conjuncts(over(condition, relation))]
     if not relation.is_public:
         for part in found:
             check_condition(part)
@@ -698,14 +580,14 @@ def conjuncts(condition: Expression) -> list[Expression]:
 
 
 def _projected(relation: Relation, expressions: Sequence[Expression]) -> Relation:
-    return replace(relation, columns=tuple(_over(each, relation) for each in expressions))
+    return replace(relation, columns=tuple(over(each, relation) for each in expressions))
 
 
 def _pairs(
     operator: plan.Join, left: Relation, right: Relation
 ) -> tuple[tuple[Expression, str, Expression], ...]:
     return tuple(
-        (_over(one, left), comparison, _over(other, right))
+        (over(one, left), comparison, over(other, right))
         for one, comparison, other in operator.conditions
     )
 

@@ -21,6 +21,7 @@ from luoshu.sandbox.guard.cells import (
     CellRequest,
     Requests,
 )
+from luoshu.sandbox.guard.checked_groups import GroupRules
 from luoshu.sandbox.guard.folding import Constants
 from luoshu.sandbox.guard.plan import Operator
 from luoshu.sandbox.guard.refusals import Refusal, refuse
@@ -51,7 +52,7 @@ def split(
     operator: Operator,
     names: Sequence[str],
     tables: Sequence[TableSchema],
-    min_units: int,
+    rules: GroupRules,
     fold: Constants,
     *,
     mode: str = "aggregate",
@@ -62,7 +63,7 @@ def split(
         operator: Its plan.
         names: Of the result's columns.
         tables: What it may read.
-        min_units: Fewest units of each group of a subquery that protected rows are compared with.
+        rules: For each group of a subquery that protected rows are compared with.
         fold: Evaluates an expression without columns.
         mode: The release mode.
 
@@ -75,7 +76,7 @@ def split(
         raise refuse(
             Refusal.SIZE, f"A column's name is longer than {MAX_NAME_BYTES} bytes; shorten it."
         )
-    relations = Relations(tables, min_units, fold)
+    relations = Relations(tables, rules, fold)
     requests = Requests(has_thresholds=mode == "aggregate")
 
     def definition(index: int) -> Operator:
