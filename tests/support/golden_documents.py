@@ -199,8 +199,10 @@ def later_additions() -> JsonObject:
         ),
     )
     terms = replace(world.terms(), release=noisy)
+    measured = replace(world.terms(), measurements=("sha256:" + "5e" * 32,))
     return {
         "entry": {"digest": entry.digest, "envelope": entry.to_json()},
+        "measured": {"digest": digest_of(measured.to_payload()), "document": measured.to_payload()},
         "terms": {"digest": digest_of(terms.to_payload()), "document": terms.to_payload()},
     }
 

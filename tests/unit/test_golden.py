@@ -195,7 +195,7 @@ JOINED = {
     "column": {"table"},
     "computation-request": {"template"},
     "release": {"jitter", "dominance_ppm", "scope", "debits", "dp"},
-    "terms": {"templates"},
+    "terms": {"templates", "measurements"},
 }
 ALWAYS_OPTIONAL = {
     "rule": {"constraint"},
@@ -220,6 +220,7 @@ def later_documents() -> dict[str, tuple[JsonObject, Callable[[JsonObject], obje
         "column.table": (entry, CatalogEntry.from_payload),
         "computation-request.template": (request, ComputationRequest.from_payload),
         "release.dp": (additions["terms"]["document"], Terms.from_payload),
+        "terms.measurements": (additions["measured"]["document"], Terms.from_payload),
         "terms.templates": ({**plain, "templates": terms["templates"]}, Terms.from_payload),
     }
     for name in ("jitter", "dominance_ppm", "scope", "debits"):
