@@ -252,6 +252,30 @@ class Relation:
 
 
 @dataclass(slots=True)
+class Names:
+    """Gives every source of one statement a name of its own."""
+
+    _count: int = 0
+
+    def alias(self, letter: str) -> str:
+        """A name that begins with a letter."""
+        self._count += 1
+        return f"{letter}{self._count}"
+
+    def boundary(
+        self,
+        relation: Relation | None,
+        groups: tuple[Expression, ...] | None = None,
+        having: tuple[Expression, ...] = (),
+        *,
+        text: str = "",
+    ) -> Boundary:
+        """A subquery; see `Boundary`."""
+        alias = self.alias("s")
+        return Boundary(self._count, alias, relation, groups, having, text)
+
+
+@dataclass(slots=True)
 class Scope:
     """One statement while it is rendered: collects the CTEs that it needs.
 

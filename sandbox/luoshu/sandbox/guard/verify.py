@@ -50,7 +50,8 @@ from luoshu.sandbox.guard.fans import Unique, check_no_fan, unique_of
 from luoshu.sandbox.guard.functions import COMPARISONS, EQUALITIES
 from luoshu.sandbox.guard.obligations import branches_owed, check_partition
 from luoshu.sandbox.guard.plan import Expression, Operator
-from luoshu.sandbox.guard.plan_reader import ROW_ID, PlanError, read_plan
+from luoshu.sandbox.guard.plan_fields import PlanError
+from luoshu.sandbox.guard.plan_reader import ROW_ID, read_plan
 from luoshu.sandbox.guard.public import check_beside, check_public, is_public
 from luoshu.sandbox.guard.refusals import Refusal, refuse
 from luoshu.sandbox.schema import (

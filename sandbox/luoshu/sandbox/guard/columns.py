@@ -1,0 +1,133 @@
+"""Columns of relations: expressions moved from operator to operator, and through subqueries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from luoshu.sandbox.guard import plan
+from luoshu.sandbox.guard.plan import Expression
+from luoshu.sandbox.guard.refusals import Refusal, refuse
+from luoshu.sandbox.guard.sources import Atom, Boundary, Relation, Role
+from luoshu.sandbox.guard.uses import check_condition
+from luoshu.sandbox.schema import BOOLEAN
+
+
+class Through:
+    """Atoms of a boundary for what is inside it, each once."""
+
+    def __init__(self, boundary: Boundary, alias: str = "") -> None:
+        self._boundary = boundary
+        self._alias = alias or boundary.alias
+        self._known: list[tuple[Expression, Atom]] = []
+
+    def whole(self, inside: Expression) -> Atom:
+        """One atom for a whole expression."""
+        for known, atom in self._known:
+            if known is inside or (not isinstance(inside, plan.Leaf) and known == inside):
+                return atom
+        if isinstance(inside, Atom):
+            atom = replace(
+                inside,
+                source=self._boundary,
+                inside=inside,
+                instance=f"{self._alias}.{inside.instance}",
+                alias=self._alias,
+            )
+        else:
+            found = list(plan.leaves_of(inside))
+            is_public = all(isinstance(e, Atom) and e.role is Role.PUBLIC for e in found)
+            atom = Atom(
+                inside.type,
+                self._boundary,
+                inside,
+                Role.PUBLIC if is_public else Role.INNER,
+                alias=self._alias,
+            )
+        self._known.append((inside, atom))
+        return atom
+
+    def atom(self, inside: Atom) -> Atom:
+        """The atom for an atom."""
+        return self.whole(inside)
+
+    def through(self, inside: Expression) -> Expression:
+        """The same expression over this boundary's atoms."""
+        return plan.rebuild(inside, self.whole)
+
+
+def maybe_missing(column: Expression) -> Expression:
+    """A column of a row that may not be there: it can be NULL, whatever its table says."""
+    if isinstance(column, Atom) and column.column is not None:
+        return replace(column, column=replace(column.column, is_nullable=True))
+    return column
+
+
+def over(expression: Expression, relation: Relation) -> Expression:
+    """An expression over an operator's input, over the atoms of that input."""
+
+    def column(leaf: plan.Reference | plan.Leaf) -> Expression:
+        if isinstance(leaf, plan.Reference) and leaf.index < len(relation.columns):
+            return relation.columns[leaf.index]
+        raise refuse(Refusal.EXPRESSION, "The query refers to a column that is not there.")
+
+    return plan.rebuild(expression, column)
+
+
+def filtered(relation: Relation, conditions: Sequence[Expression]) -> Relation:
+    """The rows for which further conditions hold."""
+    found = [part for condition in conditions for part in conjuncts(over(condition, relation))]
+    if not relation.is_public:
+        for part in found:
+            check_condition(part)
+    return replace(relation, where=(*relation.where, *found))
+
+
+def conjuncts(condition: Expression) -> list[Expression]:
+    """The conditions that a condition is the AND of."""
+    if isinstance(condition, plan.Call) and condition.kind == "CONJUNCTION_AND":
+        return [part for child in condition.children for part in conjuncts(child)]
+    return [condition]
+
+
+def projected(relation: Relation, expressions: Sequence[Expression]) -> Relation:
+    """The rows with other columns."""
+    return replace(relation, columns=tuple(over(each, relation) for each in expressions))
+
+
+def pairs(
+    operator: plan.Join, left: Relation, right: Relation
+) -> tuple[tuple[Expression, str, Expression], ...]:
+    """The conditions of a join, each over the atoms of its side."""
+    return tuple(
+        (over(one, left), comparison, over(other, right))
+        for one, comparison, other in operator.conditions
+    )
+
+
+def compared(pair: tuple[Expression, str, Expression]) -> Expression:
+    """A condition of a join as one expression."""
+    return plan.Call(pair[1], pair[1], (pair[0], pair[2]), BOOLEAN)
+
+
+def mapped(relation: Relation, places: tuple[int, ...] | None) -> tuple[Expression, ...]:
+    """The columns of a side that a join puts out."""
+    if places is None:
+        return relation.columns
+    return tuple(relation.columns[place] for place in places)
+
+
+def names_unit(keys: Sequence[Expression], relation: Relation) -> bool:
+    """Whether group keys determine the unit: the unit itself, or all columns of a unit key."""
+    if relation.unit is None:
+        return False
+    atoms = [key for key in keys if isinstance(key, Atom)]
+    if any(atom.role is Role.UNIT for atom in atoms):
+        return True
+    for atom in atoms:
+        names = {
+            other.column.name for other in atoms if other.instance == atom.instance and other.column
+        }
+        if atom.table and any(set(key.columns) <= names for key in atom.table.keys):
+            return True
+    return False
