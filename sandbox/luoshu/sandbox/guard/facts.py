@@ -117,6 +117,14 @@ class Missing(plan.Leaf):
     place: int
 
 
+@dataclass(frozen=True, slots=True)
+class Never(plan.Leaf):
+    """An aggregate that no row is in: its FILTER compares two different literals."""
+
+    scan: int
+    place: int
+
+
 def renumbered(expression: Expression, scans: dict[int, int], fresh: Iterator[int]) -> Expression:
     """The expression as another reading of a CTE has it."""
 
@@ -192,6 +200,27 @@ def constant_value(expression: Expression) -> str | int | None:
     if isinstance(expression, plan.Constant) and isinstance(expression.value, str | int):
         return expression.value
     return None
+
+
+def decided(condition: Expression) -> bool | None:
+    """Whether a truth value that is written out is true, or two whole numbers are equal.
+
+    None for anything else.
+    """
+    if condition.type == BOOLEAN and is_constant(condition):
+        return str(constant_value(condition)).lower() == "true"
+    if (
+        not isinstance(condition, plan.Call)
+        or (condition.kind, condition.name) != ("COMPARE_EQUAL", "=")
+        or len(condition.children) != 2
+    ):
+        return None
+    one, other = condition.children
+    if one.type != other.type or one.type.name not in _INTEGERS:
+        return None
+    values = [constant_value(side) for side in (one, other) if is_constant(side)]
+    numbers = [int(value) for value in values if value is not None]
+    return numbers[0] == numbers[1] if len(numbers) == 2 else None
 
 
 def widens(source: ValueType, target: ValueType) -> bool:

@@ -16,23 +16,20 @@ Whether any of this is safe is not decided here, but by the verifier.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.columns import (
     Through,
-    compared,
     filtered,
-    mapped,
-    maybe_missing,
     names_unit,
     over,
-    pairs,
     projected,
 )
 from luoshu.sandbox.guard.folding import Constants
 from luoshu.sandbox.guard.groups import Groups
+from luoshu.sandbox.guard.joins import meet
 from luoshu.sandbox.guard.outer_values import Distinct, public_superset
 from luoshu.sandbox.guard.plan import Expression, Operator
 from luoshu.sandbox.guard.plan_reader import ROW_ID
@@ -40,19 +37,19 @@ from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.sources import (
     Atom,
     Boundary,
-    Cross,
     CteUse,
-    ExistsLeaf,
-    LeftJoin,
     Names,
     Relation,
     Role,
     RowId,
     TableSource,
+    Union,
+    arms_in,
 )
-from luoshu.sandbox.schema import BIGINT, BOOLEAN, TableSchema, ValueType
+from luoshu.sandbox.schema import BIGINT, TableSchema, ValueType
 
 DEDUP = "__duckdb_delim_dedup_"
+MAX_ARMS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,10 +64,10 @@ class Released:
     """An operator over cells; with `rows`, the aggregate itself and what it is over."""
 
     operator: Operator
-    rows: Relation | None = None
+    rows: Relation | Union | None = None
 
 
-Found: TypeAlias = "Relation | Public | Released | Distinct"
+Found: TypeAlias = "Relation | Union | Public | Released | Distinct"
 
 
 class Relations:
@@ -116,6 +113,7 @@ class Relations:
             case plan.Join():
                 return self._join(operator)
             case plan.Cte():
+                self._shared_boundaries.pop(operator.index, None)
                 self.ctes[operator.index] = (operator.definition, self._definition(operator))
                 child = self.visit(operator.child)
                 return type(child)(operator) if isinstance(child, Public | Released) else child
@@ -126,19 +124,21 @@ class Relations:
             case plan.Order():
                 child = self.visit(operator.child)
                 # Rows have no order that an aggregate could see.
-                return child if isinstance(child, Relation) else _same(operator, child)
+                return child if isinstance(child, Relation | Union) else _same(operator, child)
             case plan.Limit():
                 return self._not_rows(operator, "LIMIT or OFFSET", operator.child)
             case plan.WindowStep():
                 return self._not_rows(operator, "a window function", operator.child)
             case plan.SetOperation():
-                return self._not_rows(operator, _SETS[operator.kind], *operator.children)
+                if operator.kind == "UNION" and operator.is_all:
+                    return self._union(operator)
+                return self._not_rows(operator, operator.kind, *operator.children)
 
     def _not_rows(self, operator: Operator, what: str, *children: Operator) -> Found:
         found = [self.visit(child) for child in children]
         if any(isinstance(each, Relation) and each.unique is not None for each in found):
             raise one_units_groups()
-        if any(isinstance(each, Relation | Distinct) for each in found):
+        if any(isinstance(each, Relation | Union | Distinct) for each in found):
             raise refuse(
                 Refusal.CLAUSE,
                 f"{what} is not accepted over rows of protected tables; aggregate first, then "
@@ -146,6 +146,21 @@ class Relations:
             )
         is_released = any(isinstance(each, Released) for each in found)
         return Released(operator) if is_released else Public(operator)
+
+    def _union(self, operator: plan.SetOperation) -> Found:
+        found = [self.visit(child) for child in operator.children]
+        arms = [
+            arm for each in found if isinstance(each, Relation | Union) for arm in arms_in(each)
+        ]
+        if not arms:
+            return self._not_rows(operator, "UNION ALL", *operator.children)
+        if not all(isinstance(each, Relation | Union) for each in found):
+            raise refuse(
+                Refusal.CLAUSE,
+                "UNION ALL takes rows of protected tables on all sides, or results on all sides; "
+                "aggregate the protected rows first.",
+            )
+        return _united(arms)
 
     def _table(self, operator: plan.Get) -> TableSchema:
         table = self._tables.get(operator.path)
@@ -191,6 +206,12 @@ class Relations:
                 return self._guarded(found)
             case Distinct():
                 return self._public_values(found)
+            case Union():
+                raise refuse(
+                    Refusal.CLAUSE,
+                    "Rows can't be chosen by UNION ALL of protected rows; write a condition for "
+                    "each arm.",
+                )
 
     # Public relations: simple ones are taken apart, so that DuckDB can join them freely.
 
@@ -204,8 +225,8 @@ class Relations:
             case plan.Projection():
                 return projected(self._public(operator.child), operator.expressions)
             case plan.Join(kind="INNER"):
-                return self._inner(
-                    operator, self._public(operator.left), self._public(operator.right)
+                return meet(
+                    operator, self._public(operator.left), self._public(operator.right), self._names
                 )
         if self.public_sql is None:
             raise TypeError("no renderer")
@@ -223,19 +244,19 @@ class Relations:
     # Operators over relations.
 
     def _filter(self, operator: plan.Filter, child: Found) -> Found:
-        if isinstance(child, Relation):
-            return filtered(child, operator.conditions)
+        if isinstance(child, Relation | Union):
+            return _each(child, lambda arm: filtered(arm, operator.conditions))
         return _same(operator, child)
 
     def _project(self, operator: plan.Projection, child: Found) -> Found:
-        if isinstance(child, Relation):
-            return projected(child, operator.expressions)
+        if isinstance(child, Relation | Union):
+            return _each(child, lambda arm: projected(arm, operator.expressions))
         return _same(operator, child)
 
     def _distinct(self, operator: plan.Distinct, child: Found) -> Found:
-        if not isinstance(child, Relation):
+        if not isinstance(child, Relation | Union):
             return _same(operator, child)
-        types = [column.type for column in child.columns]
+        types = plan.output_types(operator)
         keys = tuple(plan.Reference(n, kind) for n, kind in enumerate(types))
         return self._group_by(
             plan.GroupBy(operator.child, keys, (), (tuple(range(len(keys))),)), child
@@ -244,11 +265,21 @@ class Relations:
     def _group_by(self, operator: plan.GroupBy, child: Found) -> Found:
         if isinstance(child, Distinct):
             raise refuse(Refusal.CLAUSE, "This correlated subquery is not accepted.")
-        if not isinstance(child, Relation):
+        if not isinstance(child, Relation | Union):
             return _same(operator, child)
-        keys = tuple(over(group, child) for group in operator.groups)
-        if not names_unit(keys, child):
+        keys = tuple(over(group, arms_in(child)[0]) for group in operator.groups)
+        if not any(
+            names_unit([over(group, arm) for group in operator.groups], arm)
+            for arm in arms_in(child)
+        ):
             return Released(operator, child)
+        if isinstance(child, Union):
+            raise refuse(
+                Refusal.CLAUSE,
+                "DISTINCT, or GROUP BY, with the privacy unit is not accepted over UNION ALL of "
+                "protected rows; count units with COUNT(DISTINCT …), or group each arm by the "
+                "unit and join the results by it.",
+            )
         if len(operator.sets) != 1 or operator.groupings:
             raise refuse(
                 Refusal.CLAUSE, "GROUPING SETS, ROLLUP and CUBE don't go with the privacy unit."
@@ -259,94 +290,40 @@ class Relations:
 
     def _join(self, operator: plan.Join) -> Found:
         left, right = self.visit(operator.left), self.visit(operator.right)
+        if isinstance(left, Union) or (isinstance(right, Union) and operator.kind == "INNER"):
+            return self._join_arms(operator, left, right)
+        return self._join_found(operator, left, right)
+
+    def _join_arms(self, operator: plan.Join, left: Found, right: Found) -> Found:
+        """What is joined with a union is joined with each arm."""
+        pairs = [
+            self._join_found(operator, one, other)
+            for one in (left.arms if isinstance(left, Union) else (left,))
+            for other in (right.arms if isinstance(right, Union) else (right,))
+        ]
+        return _united([arm for arm in pairs if isinstance(arm, Relation)])
+
+    def _join_found(self, operator: plan.Join, left: Found, right: Found) -> Found:
         if isinstance(left, Relation):
             if isinstance(right, Distinct) and operator.kind == "SEMI":
                 # It only keeps what the outer query can meet, and that meets nothing else.
                 values = public_superset(right, self._names)
-                return left if values is None else self._meet(operator, left, values)
-            return self._meet(operator, left, self.rows(right))
+                return left if values is None else meet(operator, left, values, self._names)
+            return meet(operator, left, self.rows(right), self._names)
         if isinstance(left, Distinct) and not isinstance(right, Relation):
-            return self._meet(operator, self._public_values(left), self.rows(right))
+            return meet(operator, self._public_values(left), self.rows(right), self._names)
         if isinstance(right, Relation):
             if operator.kind == "INNER":
-                return self._inner(operator, self.rows(left), right)
+                return meet(operator, self.rows(left), right, self._names)
             raise refuse(
                 Refusal.TABLE,
                 "Public rows, or results, can't be chosen by whether protected rows meet them; "
                 "start FROM the protected table.",
             )
         if isinstance(right, Distinct):
-            return self._meet(operator, self.rows(left), self._public_values(right))
+            return meet(operator, self.rows(left), self._public_values(right), self._names)
         is_released = isinstance(left, Released) or isinstance(right, Released)
         return Released(operator) if is_released else Public(operator)
-
-    def _meet(self, operator: plan.Join, left: Relation, right: Relation) -> Relation:
-        match operator.kind:
-            case "INNER":
-                return self._inner(operator, left, right)
-            case "LEFT" | "SINGLE":
-                return self._left(operator, left, right)
-            case _:
-                return self._exists(operator, left, right)
-
-    def _inner(self, operator: plan.Join, left: Relation, right: Relation) -> Relation:
-        conditions = pairs(operator, left, right)
-        return Relation(
-            Cross(left.source, right.source),
-            (*mapped(left, operator.left_map), *mapped(right, operator.right_map)),
-            (*left.where, *right.where, *map(compared, conditions)),
-            left.unit or right.unit,
-        )
-
-    def _left(self, operator: plan.Join, left: Relation, right: Relation) -> Relation:
-        conditions = pairs(operator, left, right)
-        if operator.kind == "SINGLE":
-            equated = {id(pair[2]) for pair in conditions if pair[1] in _EQUALITIES}
-            if right.unique is None or not {id(key) for key in right.unique} <= equated:
-                raise refuse(
-                    Refusal.CLAUSE,
-                    "A scalar subquery must be an aggregate: whether it has several rows would "
-                    "depend on data.",
-                )
-        is_plain = isinstance(right.source, TableSource | Boundary) and not right.where
-        if not is_plain or not all(isinstance(column, Atom) for column in right.columns):
-            boundary = self._names.boundary(right)
-            out = Through(boundary)
-            # Where no row meets, a column is NULL whatever it is computed from.
-            columns = tuple(out.whole(column) for column in right.columns)
-            places = {id(old): new for old, new in zip(right.columns, columns, strict=True)}
-            right = Relation(boundary, columns, (), right.unit)
-            conditions = tuple(
-                (one, comparison, places.get(id(other)) or out.through(other))
-                for one, comparison, other in conditions
-            )
-        source = right.source
-        assert isinstance(source, TableSource | Boundary)  # noqa: S101 - made so above
-        right = replace(right, columns=tuple(map(maybe_missing, right.columns)))
-        return Relation(
-            LeftJoin(left.source, source, tuple(map(compared, conditions))),
-            (*mapped(left, operator.left_map), *mapped(right, operator.right_map)),
-            left.where,
-            left.unit,
-            left.unique,
-        )
-
-    def _exists(self, operator: plan.Join, left: Relation, right: Relation) -> Relation:
-        conditions = pairs(operator, left, right)
-        is_mark = operator.kind == "MARK"
-        is_in = is_mark and any(pair[1] == "COMPARE_EQUAL" for pair in conditions)
-        if is_in and sum(pair[1] == "COMPARE_EQUAL" for pair in conditions) > 1:
-            raise refuse(Refusal.EXPRESSION, "IN with several columns is not accepted; use EXISTS.")
-        # DuckDB compares so that NULL meets NULL, and filters NULLs out before. Plain comparisons
-        # mean the same, and it knows how to join by them.
-        plain = tuple((one, _PLAIN.get(how, how), other) for one, how, other in conditions)
-        leaf: Expression = ExistsLeaf(BOOLEAN, right, conditions if is_in else plain, is_in)
-        columns = mapped(left, operator.left_map)
-        if is_mark:
-            return replace(left, columns=(*columns, leaf))
-        if operator.kind == "ANTI":
-            leaf = plan.Call("OPERATOR_NOT", "OPERATOR_NOT", (leaf,), BOOLEAN)
-        return replace(left, columns=columns, where=(*left.where, leaf))
 
     # CTEs, and DuckDB's way to write correlated subqueries with them.
 
@@ -354,6 +331,8 @@ class Relations:
         found = self.ctes[operator.index][1]
         if isinstance(found, Distinct):
             return found
+        if isinstance(found, Union):
+            return self._again(self.ctes[operator.index][0])
         if not isinstance(found, Relation):
             return _same(operator, found)
         boundary = self._shared(operator.index, found)
@@ -366,6 +345,14 @@ class Relations:
             None if found.unit is None else out.atom(found.unit),
             None if found.unique is None else tuple(out.through(key) for key in found.unique),
         )
+
+    def _again(self, operator: Operator) -> Found:
+        """What an operator is, read anew under other names."""
+        known, self._found = self._found, {}
+        try:
+            return self.visit(operator)
+        finally:
+            self._found = known
 
     def _shared(self, index: int, found: Relation) -> Boundary:
         boundary = self._shared_boundaries.get(index)
@@ -382,7 +369,7 @@ class Relations:
                 return projected(child, operator.expressions)
             case plan.Filter():
                 return filtered(self._guarded_child(operator.child), operator.conditions)
-            case plan.GroupBy() if released.rows is not None:
+            case plan.GroupBy() if isinstance(released.rows, Relation):
                 return self._groups.guarded(operator, released.rows)
             case plan.Cte():
                 return self._guarded_child(operator.child)
@@ -390,7 +377,7 @@ class Relations:
                 return self._guarded_child(self.ctes[operator.index][0])
             case plan.Join(kind="INNER" | "LEFT" | "SINGLE"):
                 left = self.rows(self.visit(operator.left))
-                return self._meet(operator, left, self.rows(self.visit(operator.right)))
+                return meet(operator, left, self.rows(self.visit(operator.right)), self._names)
         raise refuse(
             Refusal.CLAUSE,
             "A result that protected rows are compared with must be a plain aggregate with GROUP "
@@ -437,12 +424,23 @@ def one_units_groups() -> Exception:
     )
 
 
-_EQUALITIES = frozenset({"COMPARE_EQUAL", "COMPARE_NOT_DISTINCT_FROM"})
-_PLAIN = {
-    "COMPARE_NOT_DISTINCT_FROM": "COMPARE_EQUAL",
-    "COMPARE_DISTINCT_FROM": "COMPARE_NOTEQUAL",
-}
-_SETS = {"UNION": "UNION", "INTERSECT": "INTERSECT", "EXCEPT": "EXCEPT"}
+def _each(rows: Relation | Union, change: Callable[[Relation], Relation]) -> Relation | Union:
+    """The same done to all rows, or to each arm."""
+    return Union(tuple(map(change, rows.arms))) if isinstance(rows, Union) else change(rows)
+
+
+def _united(arms: Sequence[Relation]) -> Union:
+    if len(arms) > MAX_ARMS:
+        raise refuse(
+            Refusal.SIZE, f"More than {MAX_ARMS} arms of UNION ALL; ask in several queries."
+        )
+    domains = {arm.unit.table.domain for arm in arms if arm.unit and arm.unit.table}
+    if len(domains) > 1:
+        raise refuse(
+            Refusal.TABLE,
+            "UNION ALL takes tables of one privacy domain; these protect different units.",
+        )
+    return Union(tuple(arms))
 
 
 def _same(operator: Operator, child: Found) -> Found:

@@ -251,6 +251,18 @@ class Relation:
         return self.unit is None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Union:
+    """UNION ALL of rows below the cells; what is done to it is done to each arm."""
+
+    arms: tuple[Relation, ...]
+
+
+def arms_in(rows: Relation | Union) -> tuple[Relation, ...]:
+    """The arms; rows without a union are one."""
+    return rows.arms if isinstance(rows, Union) else (rows,)
+
+
 @dataclass(slots=True)
 class Names:
     """Gives every source of one statement a name of its own."""

@@ -14,19 +14,14 @@ from dataclasses import dataclass
 
 from luoshu.sandbox.engine import identifier
 from luoshu.sandbox.guard import plan
-from luoshu.sandbox.guard.cells import (
-    ACCEPTED,
-    MAX_CELL_QUERIES,
-    CellBuilder,
-    CellRequest,
-    Requests,
-)
+from luoshu.sandbox.guard.cell_select import ACCEPTED, CellRequest, Requests
+from luoshu.sandbox.guard.cells import MAX_CELL_QUERIES, CellBuilder
 from luoshu.sandbox.guard.folding import Constants
 from luoshu.sandbox.guard.plan import Operator
 from luoshu.sandbox.guard.refusals import Refusal, refuse
 from luoshu.sandbox.guard.relations import Public, Relations, Released, one_units_groups
 from luoshu.sandbox.guard.shapes import Shapes
-from luoshu.sandbox.guard.sources import Relation
+from luoshu.sandbox.guard.sources import Relation, Union
 from luoshu.sandbox.guard.text import stored, stored_type, unstored
 from luoshu.sandbox.schema import DOUBLE, TableSchema, ValueType
 
@@ -99,7 +94,7 @@ def split(
         what = relations.visit(part)
         if isinstance(what, Public) and _reads_tables(part):
             return _public_request(public_sql(part), requests)
-        if isinstance(what, Relation):
+        if isinstance(what, Relation | Union):
             raise refuse(
                 Refusal.RAW_ROWS,
                 "Rows of protected tables are not released; aggregate them before they meet "

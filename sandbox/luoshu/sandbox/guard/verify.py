@@ -17,9 +17,12 @@ claim of which components are guard sets. What it proves, and from which facts o
 5. **Contributions.** The last aggregate groups by the unit id and the keys, each declared
    `group` or public, and by nothing else: a row is what one unit contributes to one cell. Each
    contribution is a number of rows, or the sum of one monomial of columns declared `aggregate`.
-6. **No overflow.** A sum adds up fewer than 2^40 values below 2^86, so HUGEINT and DECIMAL(38)
+6. **Arms.** A plan with UNION ALL of protected rows below its last aggregate is proven once for
+   each arm (`guard.arms`). A sum is of one arm; what counts units of several arms has a component
+   of kind SET for each.
+7. **No overflow.** A sum adds up fewer than 2^40 values below 2^86, so HUGEINT and DECIMAL(38)
    hold it; products are of decimals whose digits fit together.
-7. **Public rows.** What claims to be public scans public tables only.
+8. **Public rows.** What claims to be public scans public tables only.
 
 Rows of a query that are dropped before the last aggregate, or never used, are proven all the
 same: every expression of the plan is checked where it stands.
@@ -33,6 +36,7 @@ from dataclasses import dataclass, field, replace
 
 from luoshu.sandbox.errors import GuardRefusalError
 from luoshu.sandbox.guard import facts, plan
+from luoshu.sandbox.guard.arms import arms_of
 from luoshu.sandbox.guard.cell_schema import Contributions, cell_schema, check_stored
 from luoshu.sandbox.guard.claims import Claim
 from luoshu.sandbox.guard.facts import (
@@ -41,6 +45,7 @@ from luoshu.sandbox.guard.facts import (
     Inner,
     Meets,
     Missing,
+    Never,
     PublicValue,
     Unit,
     UnprovenError,
@@ -115,9 +120,11 @@ def verify(
         if claim.is_public:
             return CellSchema((), _public_types(root, tables), (), None, ())
         verifier = _Verifier(tables, min_units, mode)
-        rows = verifier.rows(root)
-        contributions = Contributions(rows.columns, rows.grouped, rows.conditions)
-        return cell_schema(contributions, sorted(verifier.scanned), claim, mode)
+        arms = [
+            Contributions(rows.columns, rows.grouped, rows.conditions)
+            for rows in map(verifier.rows, arms_of(root, tables))
+        ]
+        return cell_schema(arms, sorted(verifier.scanned), claim, mode)
     except (PlanError, UnprovenError, RecursionError) as error:
         words = "a plan of this depth" if isinstance(error, RecursionError) else str(error)
         raise _unproven(words) from None
@@ -478,15 +485,19 @@ class _Verifier:
     def _filter_of(self, call: plan.Aggregate, rows: Rows) -> tuple[Expression, ...]:
         if call.filter is None:
             return ()
-        where = tuple(conjuncts(self._used(call.filter, rows)))
+        where = conjuncts(self._used(call.filter, rows))
         for condition in where:
             _check_filter(condition)
-        return where
+        return tuple(condition for condition in where if facts.decided(condition) is not True)
 
-    def _inner(self, call: plan.Aggregate, rows: Rows, scan: int, place: int) -> Inner:
+    def _inner(self, call: plan.Aggregate, rows: Rows, scan: int, place: int) -> Inner | Never:
         function = call.name.removeprefix("system.main.")
         arguments = tuple(self._used(argument, rows) for argument in call.children)
         where = self._filter_of(call, rows)
+        if any(facts.decided(condition) is False for condition in where):
+            for argument in arguments:
+                facts.check_total(argument)
+            return Never(call.type, scan, place)
         if function == "count_star" and not arguments and call.type == BIGINT:
             return Inner(BIGINT, scan, place, (), frozenset(), function, None, where, MAX_ROWS)
         if len(arguments) != 1:
@@ -547,6 +558,8 @@ class _Verifier:
                 raise UnprovenError(f"the aggregate {call.name} in a subquery")
             else:
                 inner = self._inner(call, rows, scan, place)
+                if isinstance(inner, Never):
+                    raise UnprovenError("an aggregate without rows in a subquery")
                 behind.add(frozenset(inner.filter) | _not_null(arguments, rows.conditions))
         if any(branches_owed(list(where), ()) for where in (*units, *behind)):
             raise UnprovenError("OR in a subquery over protected rows")
