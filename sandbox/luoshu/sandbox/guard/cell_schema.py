@@ -14,7 +14,7 @@ from luoshu.sandbox.guard.facts import (
     Unit,
     UnprovenError,
     check_key,
-    is_constant,
+    is_zero,
     monomial,
 )
 from luoshu.sandbox.guard.obligations import branches_owed, check_partition
@@ -153,21 +153,13 @@ def _inner(column: Expression) -> Inner | None:
     if isinstance(column, plan.Call) and column.kind == "OPERATOR_COALESCE":
         value, *rest = column.children
         is_same = all(child.type == column.type for child in column.children)
-        if isinstance(value, Inner | Never) and is_same and len(rest) == 1 and _is_zero(rest[0]):
+        if isinstance(value, Inner | Never) and is_same and len(rest) == 1 and is_zero(rest[0]):
             return value if isinstance(value, Inner) else None
     if isinstance(column, Never) and column.type == BIGINT:
         return None  # a count: of sums it would be NULL
     if isinstance(column, Inner) and column.function in {"count", "count_star"}:
         return column
     raise UnprovenError("a contribution that is not the sum of one component")
-
-
-def _is_zero(expression: Expression) -> bool:
-    if not is_constant(expression):
-        return False
-    if isinstance(expression, plan.Call):
-        expression = expression.children[0]
-    return isinstance(expression, plan.Constant) and str(expression.value) == "0"
 
 
 def _component(

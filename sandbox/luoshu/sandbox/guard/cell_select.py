@@ -9,6 +9,7 @@ from fractions import Fraction
 from luoshu.sandbox.guard import moments, plan
 from luoshu.sandbox.guard.cell_sql import Arm, CellSql, filtered_by
 from luoshu.sandbox.guard.columns import over
+from luoshu.sandbox.guard.conditions import decided_by
 from luoshu.sandbox.guard.folding import Constants, is_false, is_true
 from luoshu.sandbox.guard.monomials import monomial_sum
 from luoshu.sandbox.guard.plan import Expression
@@ -122,7 +123,11 @@ class CellSelect:
 
     def _reads(self, call: plan.Aggregate) -> Iterator[_Read]:
         for number, arm in enumerate(self._arms):
-            where = () if call.filter is None else (self._over(call.filter, arm),)
+            where = (
+                ()
+                if call.filter is None
+                else (decided_by(over(call.filter, arm.rows), self._fold),)
+            )
             for condition in where:
                 check_condition(condition)
             if not any(map(is_false, where)):
@@ -215,8 +220,9 @@ class CellSelect:
     def _terms(self, read: _Read) -> _Terms:
         found: _Terms = []
         for branch in self._branches(read):
-            conditions = (*read.where, *branch.conditions, *present(branch.atoms))
             for term in branch.terms:
+                atoms = list(dict.fromkeys((*branch.atoms, *term.factors)))
+                conditions = (*read.where, *branch.conditions, *present(atoms))
                 place = self._place(read.arm, term.factors, conditions, ComponentKind.SUM)
                 column = term.factors[0].column if len(term.factors) == 1 else None
                 if column is not None and column.bounds is not None:

@@ -24,10 +24,13 @@ from dataclasses import replace
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.cell_select import CellSelect, Requests
 from luoshu.sandbox.guard.cell_sql import Arm
-from luoshu.sandbox.guard.columns import conjuncts, over
+from luoshu.sandbox.guard.columns import Through, conjuncts, over
+from luoshu.sandbox.guard.conditions import decided_by
 from luoshu.sandbox.guard.folding import Constants, is_false, is_true
+from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.guard.refusals import Refusal, refuse
-from luoshu.sandbox.guard.sources import Relation, Union, arms_in
+from luoshu.sandbox.guard.sets import branches_of
+from luoshu.sandbox.guard.sources import ExistsLeaf, Names, Relation, Union, arms_in
 from luoshu.sandbox.guard.text import unstored
 from luoshu.sandbox.guard.uses import check_key
 
@@ -43,9 +46,11 @@ class CellBuilder:
         rows: Relation | Union,
         fold: Constants,
         requests: Requests,
+        names: Names,
     ) -> None:
         self._operator = operator
         self._fold = fold
+        self._names = names
         self._requests = requests
         arms = [self._pruned(arm) for arm in arms_in(rows)]
         arms = [arm for arm in arms if not any(map(is_false, arm.where))] or arms[:1]
@@ -59,11 +64,29 @@ class CellBuilder:
         where = [
             part
             for each in arm.where
-            for part in conjuncts(self._fold.pruned(each))
+            for part in conjuncts(decided_by(each, self._fold))
             if not is_true(part)
         ]
         columns = tuple(map(self._fold.pruned, arm.columns))
-        return replace(arm, columns=columns, where=tuple(where))
+        return self._with_exists_once(replace(arm, columns=columns, where=tuple(where)))
+
+    def _with_exists_once(self, arm: Relation) -> Relation:
+        """With EXISTS in a branch as a column: a branch and its guard set are then of one value."""
+        branching = [each for each in arm.where if _has_exists(each) and _is_choice(each)]
+        calls = self._operator.aggregates
+        read = [each for call in calls for each in (*call.children, call.filter) if each]
+        if not branching and not any(_has_exists(over(each, arm)) for each in read):
+            return arm
+        rest = tuple(each for each in arm.where if each not in branching)
+        boundary = self._names.boundary(replace(arm, where=rest))
+        out = Through(boundary)
+        assert arm.unit is not None  # noqa: S101 - cells are over protected rows
+        return Relation(
+            boundary,
+            tuple(map(out.through, arm.columns)),
+            tuple(map(out.through, branching)),
+            out.atom(arm.unit),
+        )
 
     def select(self) -> str:
         """The stage-2 query that puts out what the aggregate does: groups, aggregates, GROUPING().
@@ -117,3 +140,11 @@ class CellBuilder:
             outputs.append(f"CAST({int(bits, 2)} AS BIGINT)")
         columns = ", ".join(f"{text} AS x{n}" for n, text in enumerate(outputs))
         return f"SELECT {columns} FROM {table} AS c"
+
+
+def _has_exists(expression: Expression) -> bool:
+    return any(isinstance(leaf, ExistsLeaf) for leaf in plan.leaves_of(expression))
+
+
+def _is_choice(condition: Expression) -> bool:
+    return len(branches_of(condition, lambda _: False)) > 1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from luoshu.sandbox.guard import plan
+from luoshu.sandbox.guard.conditions import chosen_by
 from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.guard.refusals import Refusal, refuse
-from luoshu.sandbox.guard.sources import Atom, Boundary, Relation, Role
+from luoshu.sandbox.guard.sources import AggregateLeaf, Atom, Boundary, Relation, Role
 from luoshu.sandbox.guard.uses import check_condition
 from luoshu.sandbox.schema import BOOLEAN
 
@@ -76,7 +78,9 @@ def over(expression: Expression, relation: Relation) -> Expression:
 
 def filtered(relation: Relation, conditions: Sequence[Expression]) -> Relation:
     """The rows for which further conditions hold."""
-    found = [part for condition in conditions for part in conjuncts(over(condition, relation))]
+    found = [
+        part for condition in conditions for part in conjuncts(chosen_by(over(condition, relation)))
+    ]
     if not relation.is_public:
         for part in found:
             check_condition(part)
@@ -92,12 +96,43 @@ def conjuncts(condition: Expression) -> list[Expression]:
 
 def projected(relation: Relation, expressions: Sequence[Expression]) -> Relation:
     """The rows with other columns."""
-    return replace(relation, columns=tuple(over(each, relation) for each in expressions))
+    columns = tuple(_or_zero(over(each, relation)) for each in expressions)
+    return replace(relation, columns=columns)
 
 
-def pairs(
-    operator: plan.Join, left: Relation, right: Relation
-) -> tuple[tuple[Expression, str, Expression], ...]:
+def _or_zero(expression: Expression) -> Expression:
+    """COALESCE, where DuckDB writes the count of a correlated subquery as a CASE.
+
+    The CASE asks whether the subquery has a row, by another count beside it.
+    """
+    match expression:
+        case plan.Case(
+            checks=((plan.Call(kind="OPERATOR_IS_NULL", children=(Atom() as row,)), then),),
+            otherwise=Atom() as value,
+        ) if isinstance(then, plan.Constant):
+            is_counted = [_count_of(row), _count_of(value)]
+            if row.alias == value.alias and None not in is_counted and len(set(is_counted)) == 1:
+                coalesce = "OPERATOR_COALESCE"
+                return plan.Call(coalesce, coalesce, (value, then), expression.type)
+    return expression
+
+
+def _count_of(atom: Atom) -> int | None:
+    """Which subquery counts it: a count is never NULL where the subquery has a row."""
+    while isinstance(atom.inside, Atom):
+        atom = atom.inside
+    is_count = isinstance(atom.inside, AggregateLeaf) and atom.inside.call.name in _COUNTS
+    return id(atom.source) if is_count else None
+
+
+_COUNTS = frozenset({"system.main.count", "system.main.count_star"})
+
+
+Pair: TypeAlias = tuple[Expression, str, Expression]
+"""A condition of a join: left side, DuckDB's name of the comparison, right side."""
+
+
+def pairs(operator: plan.Join, left: Relation, right: Relation) -> tuple[Pair, ...]:
     """The conditions of a join, each over the atoms of its side."""
     return tuple(
         (over(one, left), comparison, over(other, right))
@@ -105,7 +140,7 @@ def pairs(
     )
 
 
-def compared(pair: tuple[Expression, str, Expression]) -> Expression:
+def compared(pair: Pair) -> Expression:
     """A condition of a join as one expression."""
     return plan.Call(pair[1], pair[1], (pair[0], pair[2]), BOOLEAN)
 

@@ -10,6 +10,7 @@ from luoshu.sandbox.guard.plan_fields import (
     PlanError,
     fields_of,
     is_count,
+    is_same,
     path_of,
     several,
     shown_name,
@@ -92,6 +93,8 @@ def _function(node: object, depth: int) -> Expression:
         raise PlanError("a function of unknown form")
     name = path_of(qname)
     is_try = may_overflow = False
+    if (kind, name, len(inner)) == ("COMPARE_BETWEEN", "__between", 3):
+        return _between(inner, data)
     if name == "__cast" and kind == "OPERATOR_CAST":
         (is_try,) = fields_of(data, "cast", "try_cast", fixed={"is_default_cast": False})
     elif name in _DECIMAL_ARITHMETIC and data is not None:
@@ -101,6 +104,15 @@ def _function(node: object, depth: int) -> Expression:
     if not isinstance(is_try, bool) or not isinstance(may_overflow, bool):
         raise PlanError("a function of unknown form")
     return plan.Call(name, text_of(kind), inner, type_of(returned), is_try, may_overflow)
+
+
+def _between(parts: tuple[Expression, ...], data: object) -> Expression:
+    """As the comparisons that it stands for: the value depends on the row alone."""
+    fields_of(data, "BETWEEN", fixed={"lower_inclusive": True, "upper_inclusive": True})
+    value, low, high = parts
+    at_least = plan.Call(">=", "COMPARE_GREATERTHANOREQUALTO", (value, low), BOOLEAN)
+    at_most = plan.Call("<=", "COMPARE_LESSTHANOREQUALTO", (value, high), BOOLEAN)
+    return plan.Call("CONJUNCTION_AND", "CONJUNCTION_AND", (at_least, at_most), BOOLEAN)
 
 
 def _case(node: object, depth: int) -> Expression:
@@ -191,8 +203,8 @@ def window_of(node: object) -> plan.Window:
         sort_keys_of(orders),
         text_of(start),
         text_of(end),
-        _optional(start_offset),
-        _optional(end_offset),
+        _frame_offset(start_offset),
+        _frame_offset(end_offset),
         _optional(offset),
         _optional(default),
         _optional(where),
@@ -223,6 +235,16 @@ def _constant(node: object) -> plan.Constant:
     if not isinstance(value, bool | int | float | str):
         raise PlanError("a constant of unknown form")
     return plan.Constant(value, type_of(kind))
+
+
+def _frame_offset(node: object) -> Expression | None:
+    """The offset of a frame; DuckDB casts it to BIGINT in a way of its own."""
+    if isinstance(node, dict) and is_same(node.get("function_data"), _FRAME_CAST):
+        node = {**node, "function_data": {**_FRAME_CAST, "is_default_cast": False}}
+    return _optional(node)
+
+
+_FRAME_CAST = {"try_cast": False, "is_default_cast": True}
 
 
 def sort_keys_of(value: object) -> tuple[plan.SortKey, ...]:

@@ -202,6 +202,11 @@ def constant_value(expression: Expression) -> str | int | None:
     return None
 
 
+def is_zero(expression: Expression) -> bool:
+    """Whether it is a literal zero, in one spelling."""
+    return is_constant(expression) and str(constant_value(expression)) == "0"
+
+
 def decided(condition: Expression) -> bool | None:
     """Whether a truth value that is written out is true, or two whole numbers are equal.
 
@@ -422,10 +427,16 @@ def check_inner_key(expression: Expression) -> None:
     """Requires that rows below the cells may be told apart by an expression.
 
     Raises:
-        UnprovenError: It is neither the unit, nor determines it, nor may be shown.
+        UnprovenError: It is neither the unit, nor determines it, nor may it be shown or be a
+            condition.
     """
-    if not _names_unit(expression):
-        check_key(expression)
+    if _names_unit(expression):
+        return
+    try:
+        _check_group_use(expression)
+    except UnprovenError:
+        _check_filter_use(expression)
+    check_total(expression)
 
 
 def check_key(expression: Expression) -> None:
@@ -523,6 +534,10 @@ def monomial(expression: Expression) -> Monomial:
             if inner.magnitude >= 10**kind.width and not widens(child.type, kind):
                 raise UnprovenError("a cast that may fail of what is added up")
             return inner
+        case plan.Call(kind="OPERATOR_COALESCE", children=(child, zero)) if (
+            is_zero(zero) and child.type == zero.type == expression.type
+        ):
+            return monomial(child)  # a NULL adds nothing either
         case plan.Call(kind="BOUND_FUNCTION", name="system.main.*", children=(left, right)):
             one, other = monomial(left), monomial(right)
             is_exact = expression.type.name == "DECIMAL" and not expression.may_overflow

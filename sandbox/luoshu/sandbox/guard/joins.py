@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from luoshu.sandbox.guard import plan
-from luoshu.sandbox.guard.columns import Through, compared, mapped, maybe_missing, pairs
+from luoshu.sandbox.guard.columns import (
+    Pair,
+    Through,
+    compared,
+    mapped,
+    maybe_missing,
+    names_unit,
+    pairs,
+)
 from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.guard.refusals import Refusal, refuse
 from luoshu.sandbox.guard.sources import (
@@ -16,6 +24,7 @@ from luoshu.sandbox.guard.sources import (
     LeftJoin,
     Names,
     Relation,
+    Role,
     TableSource,
 )
 from luoshu.sandbox.schema import BOOLEAN
@@ -34,17 +43,44 @@ def meet(operator: plan.Join, left: Relation, right: Relation, names: Names) -> 
         GuardRefusalError: It could put out several rows for a scalar subquery, or is of several
             columns.
     """
+    conditions = (*pairs(operator, left, right), *_of_one_unit(operator, left, right))
     match operator.kind:
         case "INNER":
-            return _inner(operator, left, right)
+            return _inner(operator, left, right, conditions)
         case "LEFT" | "SINGLE":
-            return _left(operator, left, right, names)
+            return _left(operator, left, right, conditions, names)
+        case "FULL":
+            raise refuse(
+                Refusal.CLAUSE,
+                "FULL JOIN is not accepted over rows of protected tables; use LEFT JOIN, or "
+                "aggregate first and join the results.",
+            )
         case _:
-            return _exists(operator, left, right)
+            return _exists(operator, left, right, conditions)
 
 
-def _inner(operator: plan.Join, left: Relation, right: Relation) -> Relation:
-    conditions = pairs(operator, left, right)
+def _of_one_unit(operator: plan.Join, left: Relation, right: Relation) -> tuple[Pair, ...]:
+    """That both rows are one unit's, beside a key that determines the unit unless it is NULL.
+
+    DuckDB meets the values that a correlated subquery depends on with themselves, NULLs too.
+    """
+    by_key = [
+        names_unit([one], left) and names_unit([other], right)
+        for one, how, other in pairs(operator, left, right)
+        if how == "COMPARE_NOT_DISTINCT_FROM" and not _is_unit(one)
+    ]
+    if not any(by_key) or left.unit is None or right.unit is None:
+        return ()
+    return ((left.unit, "COMPARE_NOT_DISTINCT_FROM", right.unit),)
+
+
+def _is_unit(expression: Expression) -> bool:
+    return isinstance(expression, Atom) and expression.role is Role.UNIT
+
+
+def _inner(
+    operator: plan.Join, left: Relation, right: Relation, conditions: tuple[Pair, ...]
+) -> Relation:
     return Relation(
         Cross(left.source, right.source),
         (*mapped(left, operator.left_map), *mapped(right, operator.right_map)),
@@ -53,8 +89,13 @@ def _inner(operator: plan.Join, left: Relation, right: Relation) -> Relation:
     )
 
 
-def _left(operator: plan.Join, left: Relation, right: Relation, names: Names) -> Relation:
-    conditions = pairs(operator, left, right)
+def _left(
+    operator: plan.Join,
+    left: Relation,
+    right: Relation,
+    conditions: tuple[Pair, ...],
+    names: Names,
+) -> Relation:
     if operator.kind == "SINGLE":
         equated = {id(pair[2]) for pair in conditions if pair[1] in _EQUALITIES}
         if right.unique is None or not {id(key) for key in right.unique} <= equated:
@@ -87,12 +128,11 @@ def _left(operator: plan.Join, left: Relation, right: Relation, names: Names) ->
     )
 
 
-def _exists(operator: plan.Join, left: Relation, right: Relation) -> Relation:
-    conditions = pairs(operator, left, right)
+def _exists(
+    operator: plan.Join, left: Relation, right: Relation, conditions: tuple[Pair, ...]
+) -> Relation:
     is_mark = operator.kind == "MARK"
     is_in = is_mark and any(pair[1] == "COMPARE_EQUAL" for pair in conditions)
-    if is_in and sum(pair[1] == "COMPARE_EQUAL" for pair in conditions) > 1:
-        raise refuse(Refusal.EXPRESSION, "IN with several columns is not accepted; use EXISTS.")
     # DuckDB compares so that NULL meets NULL, and filters NULLs out before. Plain comparisons
     # mean the same, and it knows how to join by them.
     plain = tuple((one, _PLAIN.get(how, how), other) for one, how, other in conditions)

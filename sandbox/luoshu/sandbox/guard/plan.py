@@ -232,7 +232,8 @@ class Join:
     """A join.
 
     Attributes:
-        kind: INNER (also a cross product, without conditions), LEFT, SEMI, ANTI, MARK or SINGLE.
+        kind: INNER (also a cross product, without conditions), LEFT, FULL, SEMI, ANTI, MARK or
+            SINGLE.
         conditions: Left expression, comparison, right expression; all hold.
         left_map, right_map: Which columns of a side come out; None for all.
 

@@ -35,7 +35,7 @@ from luoshu.sandbox.guard.plan_fields import (
 )
 
 _NONE = 2**64 - 1  # how DuckDB writes "no index"
-_JOINS = frozenset({"INNER", "LEFT", "SEMI", "ANTI", "MARK", "SINGLE"})
+_JOINS = frozenset({"INNER", "LEFT", "FULL", "SEMI", "ANTI", "MARK", "SINGLE"})
 
 
 def read_plan(document: object) -> Operator:
@@ -67,11 +67,18 @@ def _child(children: object, what: str, depth: int) -> Operator:
 
 
 def _filter(node: object, depth: int) -> Operator:
-    children, conditions = fields_of(
-        node, "LOGICAL_FILTER", "children", "expressions",
-        fixed={"type": "LOGICAL_FILTER", "projection_map": []},
+    children, conditions, places = fields_of(
+        node, "LOGICAL_FILTER", "children", "expressions", "projection_map",
+        fixed={"type": "LOGICAL_FILTER"},
     )  # fmt: skip
-    return plan.Filter(_child(children, "filter", depth), expressions_of(conditions))
+    rows = plan.Filter(_child(children, "filter", depth), expressions_of(conditions))
+    chosen = _map(places)
+    if chosen is None:
+        return rows
+    types = plan.output_types(rows)
+    if any(place >= len(types) for place in chosen):
+        raise PlanError("a projection map of unknown form")
+    return plan.Projection(rows, tuple(plan.Reference(n, types[n]) for n in chosen))
 
 
 def _projection(node: object, depth: int) -> Operator:

@@ -77,8 +77,9 @@ class Relations:
         self._tables: dict[tuple[str, ...], TableSchema] = {
             (t.catalog, "main", t.table): t for t in tables
         }
-        self._names = Names()
-        self._groups = Groups(self._names, min_units, fold)
+        self.names = Names()
+        """Of all sources of the statement."""
+        self._groups = Groups(self.names, min_units, fold)
         self._shared_boundaries: dict[int, Boundary] = {}
         self._found: dict[int, Found] = {}
         self.ctes: dict[int, tuple[Operator, Found]] = {}
@@ -128,7 +129,7 @@ class Relations:
             case plan.Limit():
                 return self._not_rows(operator, "LIMIT or OFFSET", operator.child)
             case plan.WindowStep():
-                return self._not_rows(operator, "a window function", operator.child)
+                return self._not_rows(operator, "a window, or LIMIT in a subquery,", operator.child)
             case plan.SetOperation():
                 if operator.kind == "UNION" and operator.is_all:
                     return self._union(operator)
@@ -172,7 +173,7 @@ class Relations:
         return table
 
     def _scan(self, operator: plan.Get, table: TableSchema) -> Relation:
-        source = TableSource(operator.path, self._names.alias("t"))
+        source = TableSource(operator.path, self.names.alias("t"))
         role = Role.COLUMN if table.unit else Role.PUBLIC
         declared = {column.name: column for column in table.columns}
         atoms: dict[str, Atom] = {}
@@ -226,12 +227,12 @@ class Relations:
                 return projected(self._public(operator.child), operator.expressions)
             case plan.Join(kind="INNER"):
                 return meet(
-                    operator, self._public(operator.left), self._public(operator.right), self._names
+                    operator, self._public(operator.left), self._public(operator.right), self.names
                 )
         if self.public_sql is None:
             raise TypeError("no renderer")
         text, types = self.public_sql(operator)
-        boundary = self._names.boundary(None, text=text)
+        boundary = self.names.boundary(None, text=text)
         boundary.exports += [plan.Reference(n, kind) for n, kind in enumerate(types)]
         return Relation(
             boundary,
@@ -307,21 +308,21 @@ class Relations:
         if isinstance(left, Relation):
             if isinstance(right, Distinct) and operator.kind == "SEMI":
                 # It only keeps what the outer query can meet, and that meets nothing else.
-                values = public_superset(right, self._names)
-                return left if values is None else meet(operator, left, values, self._names)
-            return meet(operator, left, self.rows(right), self._names)
+                values = public_superset(right, self.names)
+                return left if values is None else meet(operator, left, values, self.names)
+            return meet(operator, left, self.rows(right), self.names)
         if isinstance(left, Distinct) and not isinstance(right, Relation):
-            return meet(operator, self._public_values(left), self.rows(right), self._names)
+            return meet(operator, self._public_values(left), self.rows(right), self.names)
         if isinstance(right, Relation):
-            if operator.kind == "INNER":
-                return meet(operator, self.rows(left), right, self._names)
+            if operator.kind in {"INNER", "FULL"}:
+                return meet(operator, self.rows(left), right, self.names)
             raise refuse(
                 Refusal.TABLE,
                 "Public rows, or results, can't be chosen by whether protected rows meet them; "
                 "start FROM the protected table.",
             )
         if isinstance(right, Distinct):
-            return meet(operator, self.rows(left), self._public_values(right), self._names)
+            return meet(operator, self.rows(left), self._public_values(right), self.names)
         is_released = isinstance(left, Released) or isinstance(right, Released)
         return Released(operator) if is_released else Public(operator)
 
@@ -336,7 +337,7 @@ class Relations:
         if not isinstance(found, Relation):
             return _same(operator, found)
         boundary = self._shared(operator.index, found)
-        alias = self._names.alias("r")
+        alias = self.names.alias("r")
         out = Through(boundary, alias)
         return Relation(
             CteUse(boundary, alias),
@@ -357,7 +358,7 @@ class Relations:
     def _shared(self, index: int, found: Relation) -> Boundary:
         boundary = self._shared_boundaries.get(index)
         if boundary is None:
-            boundary = self._shared_boundaries[index] = self._names.boundary(found)
+            boundary = self._shared_boundaries[index] = self.names.boundary(found)
             boundary.alias = f"w{boundary.number}"
         return boundary
 
@@ -377,7 +378,7 @@ class Relations:
                 return self._guarded_child(self.ctes[operator.index][0])
             case plan.Join(kind="INNER" | "LEFT" | "SINGLE"):
                 left = self.rows(self.visit(operator.left))
-                return meet(operator, left, self.rows(self.visit(operator.right)), self._names)
+                return meet(operator, left, self.rows(self.visit(operator.right)), self.names)
         raise refuse(
             Refusal.CLAUSE,
             "A result that protected rows are compared with must be a plain aggregate with GROUP "
@@ -405,7 +406,7 @@ class Relations:
         return self.visit(definition)
 
     def _public_values(self, distinct: Distinct) -> Relation:
-        found = public_superset(distinct, self._names)
+        found = public_superset(distinct, self.names)
         if found is None:
             raise refuse(
                 Refusal.CLAUSE,

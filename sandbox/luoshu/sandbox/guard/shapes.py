@@ -179,7 +179,7 @@ class Shapes:
                 Refusal.CLAUSE,
                 "A correlated scalar subquery is not accepted here; write it as a join.",
             )
-        word = "LEFT" if operator.kind == "LEFT" else "INNER"
+        word = operator.kind
         return _select(columns, f"{left} AS l {word} JOIN {right} AS r ON {conditions or 'true'}")
 
     def _mark(self, operator: plan.Join, right: str) -> str:

@@ -79,6 +79,11 @@ class ExistsLeaf(plan.Leaf):
     conditions: tuple[tuple[Expression, str, Expression], ...]
     is_in: bool
 
+    @property
+    def is_of_several(self) -> bool:
+        """Whether several columns are looked for."""
+        return sum(comparison == "COMPARE_EQUAL" for _, comparison, _ in self.conditions) > 1
+
 
 @dataclass(slots=True, eq=False)
 class TableSource:
@@ -318,6 +323,12 @@ class Scope:
         raise TypeError("a reference that was not resolved")
 
     def _exists(self, leaf: ExistsLeaf) -> str:
+        if leaf.is_in and leaf.is_of_several:
+            raise refuse(
+                Refusal.EXPRESSION,
+                "NOT IN with several columns, or IN with several inside another expression, is "
+                "not accepted; use NOT EXISTS or EXISTS.",
+            )
         value, compared = "1", []
         outer = ""
         for left, comparison, right in leaf.conditions:

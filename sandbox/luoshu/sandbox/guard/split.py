@@ -103,7 +103,7 @@ def split(
         if isinstance(what, Released) and what.rows is not None:
             # DISTINCT is an aggregate of its own.
             assert isinstance(what.operator, plan.GroupBy)  # noqa: S101 - nothing else has rows
-            return CellBuilder(what.operator, what.rows, fold, requests).select()
+            return CellBuilder(what.operator, what.rows, fold, requests, relations.names).select()
         return None
 
     body = Shapes(special, definition).statement(operator)
