@@ -131,6 +131,10 @@ ACCEPTED = {
     "FROM visit v WHERE v.pid = p.pid) l ON true GROUP BY p.sex",
     "left lateral": "SELECT p.sex, count(*), count(l.cost) FROM patient p LEFT JOIN LATERAL "
     "(SELECT cost FROM visit v WHERE v.pid = p.pid) l ON true GROUP BY p.sex",
+    "percentiles of results": (
+        f"SELECT median(n), quantile_disc(n, 0.3), quantile_cont(n, 0.7) FROM {_KINDS}"
+    ),
+    "percentiles of public rows": "SELECT median(fee), quantile_disc(code, 0.9) FROM codes",
     # Names of groups and orders.
     "order by all": "SELECT kind, count(*) FROM visit GROUP BY ALL ORDER BY ALL",
     "order by all desc": "SELECT kind, code, count(*) FROM visit GROUP BY ALL ORDER BY ALL DESC",
@@ -167,6 +171,46 @@ REFUSED = {
         "WHERE w.pid = v.pid)",
         "GUARD_EXPRESSION",
         "MIN or MAX",
+    ),
+    "median of an undeclared column": (
+        "SELECT median(salary) FROM patient",
+        "GUARD_COLUMN_USE",
+        "`filter`",
+    ),
+    "median without bounds": (
+        "SELECT median(balance) FROM patient",
+        "GUARD_FUNCTION",
+        "declared `bounds`",
+    ),
+    "median inside one unit": (
+        "SELECT avg(m) FROM (SELECT pid, median(cost) AS m FROM visit GROUP BY pid)",
+        "GUARD_FUNCTION",
+        "AVG, MIN",
+    ),
+    "percentile at the end": (
+        "SELECT quantile_disc(age, 1) FROM patient",
+        "GUARD_FUNCTION",
+        "between 0 and 1",
+    ),
+    "percentile beside OR": (
+        "SELECT median(age) FROM patient WHERE sex = 'f' OR smokes",
+        "GUARD_FUNCTION",
+        "one branch at a time",
+    ),
+    "percentile of a union": (
+        "SELECT median(x) FROM (SELECT age AS x FROM patient UNION ALL SELECT age FROM patient)",
+        "GUARD_FUNCTION",
+        "count rows by conditions",
+    ),
+    "several percentiles": (
+        "SELECT quantile_disc(age, [0.1, 0.5]) FROM patient",
+        "GUARD_FUNCTION",
+        "quantile_disc",
+    ),
+    "about a percentile": (
+        "SELECT approx_quantile(age, 0.5) FROM patient",
+        "GUARD_FUNCTION",
+        "approx_quantile",
     ),
     "arithmetic in a condition": (
         "SELECT count(*) FROM patient WHERE age + 1 > 30",

@@ -231,6 +231,12 @@ FORGETFUL |= {
         "AS a0, count(*) AS a1 FROM patient GROUP BY pid",
         "ss",
     ),
+    "percentile": (
+        "SELECT pid AS u, coalesce(quantile_disc(age, 0.5), CAST('0' AS BIGINT)) AS a0 "
+        "FROM patient GROUP BY pid",
+        "s",
+    ),
+    "percentile to compare with": (GUARDED.replace("count(*) AS x1", "median(code) AS x1"), "s"),
     "full join": (LEFT.replace("LEFT JOIN", "FULL JOIN"), "s"),
 }
 

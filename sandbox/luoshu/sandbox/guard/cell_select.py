@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from luoshu.sandbox.guard import moments, plan
+from luoshu.sandbox.guard import moments, percentiles, plan
 from luoshu.sandbox.guard.cell_sql import Arm, CellSql, filtered_by
 from luoshu.sandbox.guard.columns import over
 from luoshu.sandbox.guard.conditions import decided_by
@@ -23,7 +23,7 @@ from luoshu.sandbox.schema import ComponentKind
 
 ACCEPTED = (
     "COUNT, SUM, AVG, variance, standard deviation, covariance, correlation, simple regression, "
-    "and COUNT(DISTINCT …) of the privacy unit or of a column declared `group`"
+    "percentiles, and COUNT(DISTINCT …) of the privacy unit or of a column declared `group`"
 )
 _FILTERS_ALL = ("count_if", "countif")
 
@@ -51,10 +51,12 @@ class Requests:
 
     Attributes:
         has_thresholds: Whether the release mode has them, and so guard sets.
+        min_units: Fewest units behind what comes out.
         items: The cell queries.
     """
 
     has_thresholds: bool = True
+    min_units: int = 1
     items: list[CellRequest] = field(default_factory=list)
 
     def add(self, request: CellRequest) -> str:
@@ -113,6 +115,8 @@ class CellSelect:
             total = moments.combined(terms, moments.DOUBLE) if terms else "CAST(NULL AS DOUBLE)"
             rows = _added(text for read in reads for text in self._counted(read))
             return moments.rounded(f"({total}) / CAST({rows} AS DOUBLE)")
+        if name in percentiles.NAMES:
+            return self._percentile(name, call, reads)
         if name in moments.NAMES:
             return self._moments(name, reads) if reads else "CAST(NULL AS DOUBLE)"
         raise refuse(
@@ -263,6 +267,32 @@ class CellSelect:
     def _finer(arm: Arm, where: Sequence[Expression], key: Expression) -> Arm:
         rows = replace(arm.rows, columns=(), where=(*arm.rows.where, *where))
         return Arm(rows, (*arm.keys, key))
+
+    def _percentile(self, name: str, call: plan.Aggregate, reads: Sequence[_Read]) -> str:
+        if len(reads) != 1 or not self._requests.has_thresholds:
+            raise refuse(
+                Refusal.FUNCTION,
+                f"{shown(name)} is not accepted over UNION ALL, or with differential privacy; "
+                "count rows by conditions such as x <= 10 instead.",
+            )
+        (read,) = reads
+        conditions = (*self._arms[read.arm].rows.where, *read.where)
+        if any(len(branches_of(each, lambda _: False)) > 1 for each in conditions):
+            raise refuse(
+                Refusal.FUNCTION,
+                f"{shown(name)} is not accepted beside OR: each branch would have to reach the "
+                "threshold in each step. Ask for one branch at a time.",
+            )
+
+        def count(condition: Expression | None) -> str:
+            if condition is None:
+                atoms = [e for e in plan.leaves_of(read.arguments[0]) if isinstance(e, Atom)]
+                return self._rows_of(read.arm, (*read.where, *present(atoms)))
+            return self._rows_of(read.arm, (*read.where, condition))
+
+        return percentiles.percentile(
+            name, read.arguments[0], call.fraction, count, self._requests.min_units
+        )
 
     def _moments(self, name: str, reads: Sequence[_Read]) -> str:
         found = [

@@ -47,8 +47,8 @@ def _without_case(node: Expression) -> Expression:
     if any(_is_unknown(then) for then in (*(then for _, then in case.checks), case.otherwise)):
         raise refuse(
             Refusal.EXPRESSION,
-            "A condition of protected rows by CASE with NULL, or by > ANY or > ALL of a subquery, "
-            "is not accepted; use AND and OR, or compare with the subquery's MIN or MAX.",
+            "A comparison of protected rows with ANY or ALL of a subquery is not accepted, but for "
+            "= ANY and <> ALL; compare with the subquery's MIN or MAX.",
         )
     branches: list[Expression] = []
     passed: list[Expression] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.guard.plan_fields import (
@@ -144,20 +146,28 @@ def aggregate_of(node: object) -> plan.Aggregate:
 
 
 def _plain_aggregate(node: object) -> plan.Aggregate:
-    children, arguments, qname, returned, kind, where = fields_of(
+    children, arguments, qname, returned, kind, where, serialized, data = fields_of(
         node, "aggregate", "children", "arguments", "qname", "return_type", "aggregate_type",
-        "filter",
+        "filter", "has_serialize", "function_data",
         fixed={
             "expression_class": "BOUND_AGGREGATE",
             "type": "BOUND_AGGREGATE",
-            "has_serialize": False,
             "order_bys": None,
             "state_export": "NONE",
         },
+        defaults={"function_data": None},
     )  # fmt: skip
     types_of(arguments)
     if kind not in {"DISTINCT", "NON_DISTINCT"}:
         raise PlanError("an aggregate of unknown form")
+    if path_of(qname) in _PERCENTILES and kind == "NON_DISTINCT":
+        # The fraction stands beside the arguments once more, as one of them.
+        values = expressions_of(children)[:1]
+        where = _optional(where)
+        fraction = _fraction(data)
+        return plan.Aggregate(path_of(qname), values, where, False, type_of(returned), fraction)
+    if serialized is not False or data is not None:
+        raise PlanError("an aggregate with data of its own")
     return plan.Aggregate(
         path_of(qname),
         expressions_of(children),
@@ -165,6 +175,21 @@ def _plain_aggregate(node: object) -> plan.Aggregate:
         kind == "DISTINCT",
         type_of(returned),
     )
+
+
+_PERCENTILES = frozenset(
+    f"system.main.{name}" for name in ("median", "quantile_cont", "quantile_disc")
+)
+
+
+def _fraction(data: object) -> Fraction:
+    """Which percentile, of ascending values."""
+    (values,) = fields_of(data, "percentile", "quantiles", fixed={"order": [0], "desc": False})
+    constant = _constant(several(values, "percentile", 1)[0])
+    value = constant.value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise PlanError("a percentile of unknown form")
+    return Fraction(str(value)) / int(10**constant.type.scale)
 
 
 def window_of(node: object) -> plan.Window:

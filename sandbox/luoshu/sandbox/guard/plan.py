@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TypeAlias
 
 from luoshu.sandbox.schema import BIGINT, BOOLEAN, ValueType
@@ -130,6 +131,7 @@ class Aggregate:
         name: Its full path, joined by dots (`system.main.sum`).
         filter: Of its FILTER clause.
         is_distinct: Whether over distinct arguments.
+        fraction: Of a percentile: which.
     """
 
     name: str
@@ -137,6 +139,7 @@ class Aggregate:
     filter: Expression | None
     is_distinct: bool
     type: ValueType
+    fraction: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def split(
             Refusal.SIZE, f"A column's name is longer than {MAX_NAME_BYTES} bytes; shorten it."
         )
     relations = Relations(tables, min_units, fold)
-    requests = Requests(has_thresholds=mode == "aggregate")
+    requests = Requests(mode == "aggregate", min_units)
 
     def definition(index: int) -> Operator:
         return relations.ctes[index][0]
