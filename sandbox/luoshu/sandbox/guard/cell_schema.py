@@ -11,6 +11,7 @@ from luoshu.sandbox.guard.facts import (
     Column,
     Inner,
     Never,
+    PublicValue,
     Unit,
     UnprovenError,
     check_key,
@@ -146,7 +147,7 @@ def check_stored(kind: ValueType) -> None:
 def _column_name(key: Expression) -> str:
     if isinstance(key, Column):
         return f"{key.table.catalog}.{key.table.table}.{key.column.name}"
-    return ""
+    return key.source if isinstance(key, PublicValue) else ""
 
 
 def _inner(column: Expression) -> Inner | None:

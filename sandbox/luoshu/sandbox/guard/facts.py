@@ -61,12 +61,17 @@ class Unit(plan.Leaf):
 
 @dataclass(frozen=True, slots=True)
 class PublicValue(plan.Leaf):
-    """A value from public tables and constants alone."""
+    """A value from public tables and constants alone.
+
+    Attributes:
+        source: If it is a column of a public table, `catalog.table.column`.
+    """
 
     scan: int
     place: int
     name: str
     magnitude: int
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,8 @@ def maybe_missing(expression: Expression) -> Expression:
     def leaf(found: plan.Reference | plan.Leaf) -> Expression:
         if isinstance(found, Column):
             return replace(found, column=replace(found.column, is_nullable=True))
+        if isinstance(found, PublicValue):
+            return replace(found, source="")  # NULL may be no value of that column
         return found
 
     return plan.rebuild(expression, leaf)

@@ -231,7 +231,8 @@ class _Verifier:
         if table.unit is None:
             column = table.columns[index]
             name = column.name.lower()
-            return PublicValue(column.type, scan, index, name, column.magnitude)
+            source = f"{table.catalog}.{table.table}.{column.name}"
+            return PublicValue(column.type, scan, index, name, column.magnitude, source)
         if index == 0:
             return Unit(BIGINT, scan, table.domain)
         column = table.columns[index - 1]
