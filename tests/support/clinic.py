@@ -37,6 +37,7 @@ from luoshu.sandbox.schema import (
 
 GROUP, FILTER, AGGREGATE = Use.GROUP, Use.FILTER, Use.AGGREGATE
 MIN_UNITS = 3
+DOMINANCE_PPM = 850_000
 _MONEY = ValueType("DECIMAL", 9, 2)
 
 
@@ -174,7 +175,14 @@ class Clinic:
 
     def check(self, sql: str, mode: str = "aggregate") -> CheckedQuery:
         """What the guard makes of an analyst's query."""
-        return check_query(self.connection, TABLES, sql, min_units=MIN_UNITS, mode=mode)
+        return check_query(
+            self.connection,
+            TABLES,
+            sql,
+            min_units=MIN_UNITS,
+            dominance_ppm=DOMINANCE_PPM,
+            mode=mode,
+        )
 
     def verify(
         self, sql: str, kinds: str = "s", prefix: int | None = None, *, mode: str = "aggregate"
@@ -201,7 +209,9 @@ class Clinic:
         """Verifies a plan, whoever made it."""
         names = {"s": ComponentKind.SUM, "u": ComponentKind.UNITS, "g": ComponentKind.SET}
         claim = Claimed(tuple(names[kind] for kind in kinds), prefix, not kinds)
-        return verify(document, TABLES, claim, min_units=MIN_UNITS, mode=mode)
+        return verify(
+            document, TABLES, claim, min_units=MIN_UNITS, dominance_ppm=DOMINANCE_PPM, mode=mode
+        )
 
     def plain(self, sql: str) -> list[tuple[object, ...]]:
         """The answer without a guard."""

@@ -35,7 +35,9 @@ class DpSession(GuardSession):
         Raises:
             GuardRefusalError: It isn't accepted, or can't be released with differential privacy.
         """
-        query = check_query(self.plain, self.tables, sql, min_units=1, mode="dp")
+        query = check_query(
+            self.plain, self.tables, sql, min_units=1, dominance_ppm=850_000, mode="dp"
+        )
         schemas = [cell.schema for cell in query.cells]
         public = {
             name: tuple(values)

@@ -180,10 +180,10 @@ def test_arms_of_two_privacy_domains_are_refused(clinic: Clinic) -> None:
     )
     claim = Claimed((ComponentKind.UNITS, *[ComponentKind.SET] * 3))
     plan = engine.bind(clinic.connection, sql)
-    assert verify(plan, TABLES, claim, min_units=3).components
+    assert verify(plan, TABLES, claim, min_units=3, dominance_ppm=850_000).components
     others = [replace(t, domain="other") if t.table == "item" else t for t in TABLES]
     with pytest.raises(GuardRefusalError, match="different units"):
-        verify(plan, others, claim, min_units=3)
+        verify(plan, others, claim, min_units=3, dominance_ppm=850_000)
 
 
 @pytest.mark.parametrize(

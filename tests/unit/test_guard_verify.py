@@ -25,10 +25,12 @@ SETS = (
     "count(*) FILTER (WHERE level = CAST('1' AS BIGINT)) AS a2 FROM patient "
     "WHERE sex = 'f' OR level = CAST('1' AS BIGINT) GROUP BY ward, pid"
 )
+SPREAD = "AND CAST(max(abs(x1)) AS DOUBLE) <= CAST('0.85' AS DOUBLE) * CAST(sum(abs(x1)) AS DOUBLE)"
 GUARDED = (
-    "SELECT v.pid AS u, count(*) AS a0 FROM visit v CROSS JOIN (SELECT kind AS x0, count(*) AS x1 "
-    "FROM visit GROUP BY kind HAVING count(DISTINCT pid) >= CAST('3' AS BIGINT)) s "
-    "WHERE v.kind = s.x0 AND v.code < s.x1 GROUP BY v.pid"
+    "SELECT v.pid AS u, count(*) AS a0 FROM visit v CROSS JOIN (SELECT x0, sum(x1) AS x1 FROM "
+    "(SELECT kind AS x0, count(*) AS x1 FROM visit GROUP BY kind, pid) GROUP BY x0 "
+    "HAVING count(*) FILTER (WHERE x1 <> CAST('0' AS BIGINT)) >= CAST('3' AS BIGINT) "
+    f"{SPREAD}) s WHERE v.kind = s.x0 AND v.code < s.x1 GROUP BY v.pid"
 )
 EXISTS = (
     "SELECT p.pid AS u, count(*) AS a0 FROM patient p WHERE EXISTS (SELECT 1 FROM visit v "
@@ -120,8 +122,10 @@ FORGETFUL = {
     "sets that are released": (SETS, "sss"),
     "set of another value": (SETS.replace("(WHERE sex = 'f')", "(WHERE sex = 'm')"), "sgg"),
     "set of less": (SETS.replace("(WHERE sex = 'f')", "(WHERE sex = 'f' AND smokes)"), "sgg"),
-    "having": (GUARDED.replace("HAVING count(DISTINCT pid) >= CAST('3' AS BIGINT)", ""), "s"),
+    "having": (GUARDED[: GUARDED.index("HAVING")] + GUARDED[GUARDED.index(") s WHERE") :], "s"),
     "some of having": (GUARDED.replace("'3'", "'2'"), "s"),
+    "dominance": (GUARDED.replace(SPREAD, ""), "s"),
+    "some of dominance": (GUARDED.replace("'0.85'", "'0.86'"), "s"),
     "unit in GROUP BY": (
         GOOD.replace("GROUP BY p.ward, p.pid", "GROUP BY p.ward").replace(
             "p.pid AS u", "min(p.pid) AS u"
@@ -344,12 +348,13 @@ def test_any_changed_value_is_noticed(clinic: Clinic, sql: str, kinds: str) -> N
 def _is_harmless(path: tuple[Any, ...], _value: object, _other: object) -> bool:
     # A condition may compare with any text or enough units; and a column may be another one of
     # the same type that is declared for the same use.
-    # A literal's cast succeeds either way, and what a function could take says nothing.
+    # A literal's cast succeeds either way; what a function could take, and whether it was written
+    # as an operator, says nothing.
     return (
         path[-2:] == ("value", "value")
         or "column_indexes" in path
         or "arguments" in path
-        or path[-1] in {"index", "try_cast"}
+        or path[-1] in {"index", "try_cast", "is_operator"}
     )
 
 

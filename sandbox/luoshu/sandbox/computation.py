@@ -247,13 +247,15 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             said = await self._stop()
             raise SandboxUnavailableError(await self._why(), said) from None
         tables = [schema for product in self.products for schema in product.schemas()]
+        strict = strictest(self.rules, self.products)
         job: _Message = {
             "type": "verify",
             "sql": self.sql.encode("utf-8", "replace").decode(),  # a lone surrogate is no text
             "parameters": [parameter.to_json() for parameter in self.parameters],
             "tables": [schema.to_json() for schema in tables],
             "mode": self.rules.mode,
-            "min_units": strictest(self.rules, self.products).min_units,
+            "min_units": strict.min_units,
+            "dominance_ppm": strict.dominance_ppm,
         }
         answer = await self._timed("verify", self._ask(stage1, job))
         try:

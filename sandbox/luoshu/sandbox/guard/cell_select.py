@@ -8,7 +8,6 @@ from fractions import Fraction
 
 from luoshu.sandbox.guard import moments, percentiles, plan
 from luoshu.sandbox.guard.cell_sql import Arm, CellSql, filtered_by
-from luoshu.sandbox.guard.columns import over
 from luoshu.sandbox.guard.conditions import decided_by
 from luoshu.sandbox.guard.folding import Constants, is_false, is_true
 from luoshu.sandbox.guard.monomials import monomial_sum
@@ -16,7 +15,7 @@ from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.guard.polynomials import Branch, expand, is_not_null, present
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.sets import branches_of, product
-from luoshu.sandbox.guard.sources import Atom, Role
+from luoshu.sandbox.guard.sources import Atom, Role, over
 from luoshu.sandbox.guard.text import short_name
 from luoshu.sandbox.guard.uses import check_condition, check_factors, check_key
 from luoshu.sandbox.schema import ComponentKind

@@ -24,13 +24,13 @@ from dataclasses import replace
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.cell_select import CellSelect, Requests
 from luoshu.sandbox.guard.cell_sql import Arm
-from luoshu.sandbox.guard.columns import Through, conjuncts, over
+from luoshu.sandbox.guard.columns import conjuncts
 from luoshu.sandbox.guard.conditions import decided_by
 from luoshu.sandbox.guard.folding import Constants, is_false, is_true
 from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.guard.refusals import Refusal, refuse
 from luoshu.sandbox.guard.sets import branches_of
-from luoshu.sandbox.guard.sources import ExistsLeaf, Names, Relation, Union, arms_in
+from luoshu.sandbox.guard.sources import ExistsLeaf, Names, Relation, Through, Union, arms_in, over
 from luoshu.sandbox.guard.text import unstored
 from luoshu.sandbox.guard.uses import check_key
 

@@ -9,53 +9,9 @@ from typing import TypeAlias
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.conditions import chosen_by
 from luoshu.sandbox.guard.plan import Expression
-from luoshu.sandbox.guard.refusals import Refusal, refuse
-from luoshu.sandbox.guard.sources import AggregateLeaf, Atom, Boundary, Relation, Role
+from luoshu.sandbox.guard.sources import AggregateLeaf, Atom, Relation, Role, over
 from luoshu.sandbox.guard.uses import check_condition
 from luoshu.sandbox.schema import BOOLEAN
-
-
-class Through:
-    """Atoms of a boundary for what is inside it, each once."""
-
-    def __init__(self, boundary: Boundary, alias: str = "") -> None:
-        self._boundary = boundary
-        self._alias = alias or boundary.alias
-        self._known: list[tuple[Expression, Atom]] = []
-
-    def whole(self, inside: Expression) -> Atom:
-        """One atom for a whole expression."""
-        for known, atom in self._known:
-            if known is inside or (not isinstance(inside, plan.Leaf) and known == inside):
-                return atom
-        if isinstance(inside, Atom):
-            atom = replace(
-                inside,
-                source=self._boundary,
-                inside=inside,
-                instance=f"{self._alias}.{inside.instance}",
-                alias=self._alias,
-            )
-        else:
-            found = list(plan.leaves_of(inside))
-            is_public = all(isinstance(e, Atom) and e.role is Role.PUBLIC for e in found)
-            atom = Atom(
-                inside.type,
-                self._boundary,
-                inside,
-                Role.PUBLIC if is_public else Role.INNER,
-                alias=self._alias,
-            )
-        self._known.append((inside, atom))
-        return atom
-
-    def atom(self, inside: Atom) -> Atom:
-        """The atom for an atom."""
-        return self.whole(inside)
-
-    def through(self, inside: Expression) -> Expression:
-        """The same expression over this boundary's atoms."""
-        return plan.rebuild(inside, self.whole)
 
 
 def maybe_missing(column: Expression) -> Expression:
@@ -63,17 +19,6 @@ def maybe_missing(column: Expression) -> Expression:
     if isinstance(column, Atom) and column.column is not None:
         return replace(column, column=replace(column.column, is_nullable=True))
     return column
-
-
-def over(expression: Expression, relation: Relation) -> Expression:
-    """An expression over an operator's input, over the atoms of that input."""
-
-    def column(leaf: plan.Reference | plan.Leaf) -> Expression:
-        if isinstance(leaf, plan.Reference) and leaf.index < len(relation.columns):
-            return relation.columns[leaf.index]
-        raise refuse(Refusal.EXPRESSION, "The query refers to a column that is not there.")
-
-    return plan.rebuild(expression, column)
 
 
 def filtered(relation: Relation, conditions: Sequence[Expression]) -> Relation:

@@ -5,15 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from luoshu.sandbox.guard import plan
-from luoshu.sandbox.guard.columns import (
-    Pair,
-    Through,
-    compared,
-    mapped,
-    maybe_missing,
-    names_unit,
-    pairs,
-)
+from luoshu.sandbox.guard.columns import Pair, compared, mapped, maybe_missing, names_unit, pairs
 from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.guard.refusals import Refusal, refuse
 from luoshu.sandbox.guard.sources import (
@@ -26,6 +18,7 @@ from luoshu.sandbox.guard.sources import (
     Relation,
     Role,
     TableSource,
+    Through,
 )
 from luoshu.sandbox.schema import BOOLEAN
 

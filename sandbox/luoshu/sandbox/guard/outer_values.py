@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from luoshu.sandbox.guard import plan
-from luoshu.sandbox.guard.columns import Through
 from luoshu.sandbox.guard.plan import Expression
-from luoshu.sandbox.guard.sources import Atom, Cross, Names, Relation, Role, Source, TableSource
+from luoshu.sandbox.guard.sources import (
+    Atom,
+    Cross,
+    Names,
+    Relation,
+    Role,
+    Source,
+    TableSource,
+    Through,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

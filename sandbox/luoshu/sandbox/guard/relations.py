@@ -7,8 +7,9 @@ Each operator becomes one of three things:
 - `Released`: an operator over cells, for stage 2.
 
 An aggregate over protected rows that doesn't group by unit is where cells begin. If its
-result then meets protected rows again, it becomes a *guarded* subquery instead: every group
-with fewer than `min_units` units is dropped, and what is left is used like a constant.
+result then meets protected rows again, it becomes a *guarded* subquery instead
+(`checked_groups`): groups of too few units, or of a dominant one, are dropped, and what is left
+is used like a constant.
 
 Whether any of this is safe is not decided here, but by the verifier.
 """
@@ -20,15 +21,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from luoshu.sandbox.guard import plan
-from luoshu.sandbox.guard.columns import (
-    Through,
-    filtered,
-    names_unit,
-    over,
-    projected,
-)
+from luoshu.sandbox.guard.checked_groups import GroupRules, guarded_groups
+from luoshu.sandbox.guard.columns import filtered, names_unit, projected
 from luoshu.sandbox.guard.folding import Constants
-from luoshu.sandbox.guard.groups import Groups
+from luoshu.sandbox.guard.groups import per_unit
 from luoshu.sandbox.guard.joins import meet
 from luoshu.sandbox.guard.outer_values import Distinct, public_superset
 from luoshu.sandbox.guard.plan import Expression, Operator
@@ -43,8 +39,10 @@ from luoshu.sandbox.guard.sources import (
     Role,
     RowId,
     TableSource,
+    Through,
     Union,
     arms_in,
+    over,
 )
 from luoshu.sandbox.schema import BIGINT, TableSchema, ValueType
 
@@ -73,13 +71,14 @@ Found: TypeAlias = "Relation | Union | Public | Released | Distinct"
 class Relations:
     """Visits the operators of one plan; remembers what each is."""
 
-    def __init__(self, tables: Sequence[TableSchema], min_units: int, fold: Constants) -> None:
+    def __init__(self, tables: Sequence[TableSchema], rules: GroupRules, fold: Constants) -> None:
         self._tables: dict[tuple[str, ...], TableSchema] = {
             (t.catalog, "main", t.table): t for t in tables
         }
         self.names = Names()
         """Of all sources of the statement."""
-        self._groups = Groups(self.names, min_units, fold)
+        self._rules = rules
+        self._fold = fold
         self._shared_boundaries: dict[int, Boundary] = {}
         self._found: dict[int, Found] = {}
         self.ctes: dict[int, tuple[Operator, Found]] = {}
@@ -285,7 +284,7 @@ class Relations:
             raise refuse(
                 Refusal.CLAUSE, "GROUPING SETS, ROLLUP and CUBE don't go with the privacy unit."
             )
-        return self._groups.per_unit(operator, child, keys)
+        return per_unit(operator, child, keys, self.names, self._fold)
 
     # Joins.
 
@@ -371,7 +370,7 @@ class Relations:
             case plan.Filter():
                 return filtered(self._guarded_child(operator.child), operator.conditions)
             case plan.GroupBy() if isinstance(released.rows, Relation):
-                return self._groups.guarded(operator, released.rows)
+                return guarded_groups(operator, released.rows, self.names.boundary, self._rules)
             case plan.Cte():
                 return self._guarded_child(operator.child)
             case plan.CteRef():

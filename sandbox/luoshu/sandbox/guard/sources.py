@@ -9,7 +9,7 @@ and nothing else, so it is rendered after everything that asks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import TypeAlias
 
@@ -290,6 +290,60 @@ class Names:
         """A subquery; see `Boundary`."""
         alias = self.alias("s")
         return Boundary(self._count, alias, relation, groups, having, text)
+
+
+class Through:
+    """Atoms of a boundary for what is inside it, each once."""
+
+    def __init__(self, boundary: Boundary, alias: str = "") -> None:
+        self._boundary = boundary
+        self._alias = alias or boundary.alias
+        self._known: list[tuple[Expression, Atom]] = []
+
+    def whole(self, inside: Expression) -> Atom:
+        """One atom for a whole expression."""
+        for known, atom in self._known:
+            if known is inside or (not isinstance(inside, plan.Leaf) and known == inside):
+                return atom
+        if isinstance(inside, Atom):
+            atom = replace(
+                inside,
+                source=self._boundary,
+                inside=inside,
+                instance=f"{self._alias}.{inside.instance}",
+                alias=self._alias,
+            )
+        else:
+            found = list(plan.leaves_of(inside))
+            is_public = all(isinstance(e, Atom) and e.role is Role.PUBLIC for e in found)
+            atom = Atom(
+                inside.type,
+                self._boundary,
+                inside,
+                Role.PUBLIC if is_public else Role.INNER,
+                alias=self._alias,
+            )
+        self._known.append((inside, atom))
+        return atom
+
+    def atom(self, inside: Atom) -> Atom:
+        """The atom for an atom."""
+        return self.whole(inside)
+
+    def through(self, inside: Expression) -> Expression:
+        """The same expression over this boundary's atoms."""
+        return plan.rebuild(inside, self.whole)
+
+
+def over(expression: Expression, relation: Relation) -> Expression:
+    """An expression of an operator above a relation, over its atoms."""
+
+    def column(leaf: plan.Reference | plan.Leaf) -> Expression:
+        if isinstance(leaf, plan.Reference) and leaf.index < len(relation.columns):
+            return relation.columns[leaf.index]
+        raise refuse(Refusal.EXPRESSION, "The query refers to a column that is not there.")
+
+    return plan.rebuild(expression, column)
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from luoshu.sandbox.engine import identifier
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.cell_select import ACCEPTED, CellRequest, Requests
 from luoshu.sandbox.guard.cells import MAX_CELL_QUERIES, CellBuilder
+from luoshu.sandbox.guard.checked_groups import GroupRules
 from luoshu.sandbox.guard.folding import Constants
 from luoshu.sandbox.guard.plan import Operator
 from luoshu.sandbox.guard.refusals import Refusal, refuse
@@ -46,7 +47,7 @@ def split(
     operator: Operator,
     names: Sequence[str],
     tables: Sequence[TableSchema],
-    min_units: int,
+    rules: GroupRules,
     fold: Constants,
     *,
     mode: str = "aggregate",
@@ -57,7 +58,7 @@ def split(
         operator: Its plan.
         names: Of the result's columns.
         tables: What it may read.
-        min_units: Fewest units of each group of a subquery that protected rows are compared with.
+        rules: For each group of a subquery that protected rows are compared with.
         fold: Evaluates an expression without columns.
         mode: The release mode.
 
@@ -70,8 +71,8 @@ def split(
         raise refuse(
             Refusal.SIZE, f"A column's name is longer than {MAX_NAME_BYTES} bytes; shorten it."
         )
-    relations = Relations(tables, min_units, fold)
-    requests = Requests(mode == "aggregate", min_units)
+    relations = Relations(tables, rules, fold)
+    requests = Requests(mode == "aggregate", rules.min_units)
 
     def definition(index: int) -> Operator:
         return relations.ctes[index][0]

@@ -65,6 +65,7 @@ def _verify(channel: Channel, connection: engine.Connection, job: Message) -> Ch
             tables,
             bind_parameters(connection, str(job["sql"]), parameters),
             min_units=checked_count(job["min_units"]),
+            dominance_ppm=checked_count(job["dominance_ppm"]),
             mode=str(job["mode"]),
         )
     except (GuardRefusalError, QueryError) as error:
