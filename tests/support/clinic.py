@@ -6,6 +6,7 @@ conditions, negative numbers, ties, patients without visits, visits without item
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -301,3 +302,32 @@ def open_clinic(directory: Path) -> Iterator[Clinic]:
     finally:
         stage2.close()
         opened.close()
+
+
+def assert_same_answer(clinic: Clinic, sql: str) -> None:
+    """Asserts that cells and stage 2 answer what plain DuckDB answers, but for withheld NULLs."""
+    guarded, plain = clinic.answer(sql), clinic.plain(sql)
+    if "ORDER BY" not in sql:
+        guarded, plain = sorted(guarded, key=_order), sorted(plain, key=_order)
+    assert len(guarded) == len(plain)
+    for mine, theirs in zip(guarded, plain, strict=True):
+        assert all(map(_is_same, mine, theirs)), (mine, theirs)
+
+
+def _is_same(mine: object, theirs: object) -> bool:
+    if mine is None and theirs == 0 and not isinstance(theirs, bool):
+        return True  # what nobody contributes to is withheld
+    if isinstance(mine, float) or isinstance(theirs, float):
+        if not isinstance(mine, float | int | Decimal) or not isinstance(theirs, float | Decimal):
+            return mine == theirs
+        return math.isclose(float(mine), float(theirs), rel_tol=1e-9, abs_tol=1e-9)
+    return mine == theirs
+
+
+def _order(row: tuple[object, ...]) -> tuple[tuple[bool, str], ...]:
+    return tuple(
+        (value is None or value == 0, f"{float(value):.6g}")
+        if isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+        else (value is None, str(value))
+        for value in row
+    )

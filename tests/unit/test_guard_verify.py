@@ -10,6 +10,8 @@ from clinic import Clinic, open_clinic
 
 from luoshu.sandbox import engine
 from luoshu.sandbox.errors import GuardRefusalError
+from luoshu.sandbox.guard.plan_fields import PlanError
+from luoshu.sandbox.guard.plan_reader import read_plan
 from luoshu.sandbox.schema import BIGINT, VARCHAR, CellSchema, Component, ComponentKind, ValueType
 
 GOOD = (
@@ -53,6 +55,18 @@ KEYED = (
 )
 
 
+NULL_SAFE = (
+    "SELECT v.kind AS k0, v.pid AS u, count(*) AS a0 FROM visit v CROSS JOIN item i "
+    "WHERE v.pid = i.unit_of_item AND v.visit_id IS NOT DISTINCT FROM i.visit_id "
+    "GROUP BY v.kind, v.pid"
+)
+INNER_KEY = (
+    "SELECT s.x0 AS u, count(*) AS a0 FROM (SELECT pid AS x0, balance AS x1 FROM patient "
+    "GROUP BY pid, balance) s GROUP BY s.x0"
+)
+ZEROS = INNER.replace("sum(s.x1)", "sum(coalesce(s.x1, CAST('0' AS BIGINT)))")
+
+
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
     with open_clinic(tmp_path_factory.mktemp("clinic")) as opened:
@@ -76,10 +90,12 @@ def test_guard_sets_are_proven(clinic: Clinic) -> None:
     assert kinds == [ComponentKind.SUM, ComponentKind.SET, ComponentKind.SET]
 
 
-@pytest.mark.parametrize("sql", [GUARDED, EXISTS, LEFT, TWICE, INNER, KEYED])
+@pytest.mark.parametrize(
+    "sql", [GUARDED, EXISTS, LEFT, TWICE, INNER, KEYED, NULL_SAFE, INNER_KEY, ZEROS]
+)
 def test_other_forms_are_proven(clinic: Clinic, sql: str) -> None:
     assert clinic.verify(sql).components
-    assert clinic.verify(sql, "u" if sql != INNER else "s").components
+    assert clinic.verify(sql, "s" if sql in {INNER, ZEROS} else "u").components
 
 
 def test_bounded_sum_has_its_rows(clinic: Clinic) -> None:
@@ -194,6 +210,41 @@ FORGETFUL = {
 }
 
 
+FORGETFUL |= {
+    "key that may be NULL": (
+        KEYED.replace("v.visit_id = i.visit_id", "v.visit_id IS NOT DISTINCT FROM i.visit_id"),
+        "s",
+    ),
+    "key beside another column": (
+        NULL_SAFE.replace("FROM i.visit_id", "FROM i.drug"),
+        "s",
+    ),
+    "inner key without a use": (INNER_KEY.replace("balance", "passport"), "s"),
+    "inner key that comes out": (
+        INNER_KEY.replace("SELECT s.x0 AS u", "SELECT s.x1 AS k0, s.x0 AS u") + ", s.x1",
+        "s",
+    ),
+    "NULL as one": (ZEROS.replace("s.x1, CAST('0'", "s.x1, CAST('1'"), "s"),
+    "NULL as another column": (
+        "SELECT pid AS u, coalesce(sum(coalesce(level, age)), CAST('0' AS HUGEINT)) AS a0 "
+        "FROM patient GROUP BY pid",
+        "s",
+    ),
+    "NULLs of a bounded column as zeros": (
+        "SELECT pid AS u, coalesce(sum(coalesce(age, CAST('0' AS BIGINT))), CAST('0' AS HUGEINT)) "
+        "AS a0, count(*) AS a1 FROM patient GROUP BY pid",
+        "ss",
+    ),
+    "percentile": (
+        "SELECT pid AS u, coalesce(quantile_disc(age, 0.5), CAST('0' AS BIGINT)) AS a0 "
+        "FROM patient GROUP BY pid",
+        "s",
+    ),
+    "percentile to compare with": (GUARDED.replace("count(*) AS x1", "median(code) AS x1"), "s"),
+    "full join": (LEFT.replace("LEFT JOIN", "FULL JOIN"), "s"),
+}
+
+
 @pytest.mark.parametrize(("sql", "kinds"), FORGETFUL.values(), ids=FORGETFUL)
 def test_rewriter_that_forgot_is_refused(clinic: Clinic, sql: str, kinds: str) -> None:
     plan = engine.bind(clinic.connection, sql)
@@ -305,6 +356,41 @@ def _is_harmless(path: tuple[Any, ...], _value: object, _other: object) -> bool:
         or "arguments" in path
         or path[-1] in {"index", "try_cast", "is_operator"}
     )
+
+
+READ = {
+    "half-open BETWEEN": (
+        "SELECT 1 FROM patient p WHERE (SELECT count(*) FROM visit v WHERE v.pid = p.pid) "
+        "BETWEEN 1 AND 3",
+        {"lower_inclusive": False},
+    ),
+    "column beside a filter's": (
+        "SELECT l.cost FROM patient p, LATERAL (SELECT cost FROM visit v WHERE v.pid = p.pid "
+        "ORDER BY cost LIMIT 1) l",
+        {"projection_map": [0, 9]},
+    ),
+    "offset of a frame by TRY_CAST": (
+        "SELECT sum(fee) OVER (ORDER BY code ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM codes",
+        {"try_cast": True},
+    ),
+}
+
+
+@pytest.mark.parametrize(("sql", "change"), READ.values(), ids=READ)
+def test_reader_notices_other_meanings(clinic: Clinic, sql: str, change: dict[str, object]) -> None:
+    (name, value) = next(iter(change.items()))
+    plan = engine.bind(clinic.connection, sql)
+    assert read_plan(plan)
+    places = [node for node in objects(plan) if node.get(name) not in (None, [], value)]
+    assert places, "nothing was changed"
+    for node in places:
+        before, node[name] = node[name], value
+        if name == "try_cast" and node.get("is_default_cast") is False:
+            node[name] = before  # TRY_CAST of the analyst's own
+            continue
+        with pytest.raises(PlanError):
+            read_plan(plan)
+        node[name] = before
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from luoshu.sandbox.errors import QueryError
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.checked_groups import GroupRules
 from luoshu.sandbox.guard.folding import Constants
-from luoshu.sandbox.guard.plan_reader import PlanError, read_plan
+from luoshu.sandbox.guard.plan_fields import PlanError
+from luoshu.sandbox.guard.plan_reader import read_plan
 from luoshu.sandbox.guard.pushdown import pushed_down
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.split import split

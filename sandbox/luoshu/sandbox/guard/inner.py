@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from luoshu.sandbox.guard import facts, plan
-from luoshu.sandbox.guard.facts import Column, Inner, PublicValue, UnprovenError, conjuncts
+from luoshu.sandbox.guard.facts import (
+    Column,
+    Inner,
+    Never,
+    PublicValue,
+    UnprovenError,
+    conjuncts,
+)
 from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.schema import BIGINT, HUGEINT, ValueType
 
@@ -15,8 +22,8 @@ _MAX_VALUE = 2**86
 Used = Callable[[Expression], Expression]
 
 
-def inner_aggregate(call: plan.Aggregate, used: Used, scan: int, place: int) -> Inner:
-    """An aggregate of one unit's rows, as a value of the unit's.
+def inner_aggregate(call: plan.Aggregate, used: Used, scan: int, place: int) -> Inner | Never:
+    """An aggregate of one unit's rows, as a value of the unit's; `Never` if it is of no row.
 
     Args:
         call: The aggregate.
@@ -30,6 +37,10 @@ def inner_aggregate(call: plan.Aggregate, used: Used, scan: int, place: int) -> 
     function = call.name.removeprefix("system.main.")
     arguments = tuple(used(argument) for argument in call.children)
     where = _filter_of(call, used)
+    if any(facts.decided(condition) is False for condition in where):
+        for argument in arguments:
+            facts.check_total(argument)
+        return Never(call.type, scan, place)
     if function == "count_star" and not arguments and call.type == BIGINT:
         return Inner(BIGINT, scan, place, (), frozenset(), function, None, where, MAX_ROWS)
     if len(arguments) != 1:
@@ -60,10 +71,10 @@ def inner_aggregate(call: plan.Aggregate, used: Used, scan: int, place: int) -> 
 def _filter_of(call: plan.Aggregate, used: Used) -> tuple[Expression, ...]:
     if call.filter is None:
         return ()
-    where = tuple(conjuncts(used(call.filter)))
+    where = conjuncts(used(call.filter))
     for condition in where:
         _check_filter(condition)
-    return where
+    return tuple(condition for condition in where if facts.decided(condition) is not True)
 
 
 def _check_filter(condition: Expression) -> None:

@@ -36,6 +36,7 @@ def merged(
     classes = set(owners)
     proven: list[Expression] = []
     pairs: dict[tuple[int, int], dict[tuple[str, str], Expression]] = {}
+    null_safe: list[tuple[Expression, Column, Column]] = []
     for part in parts:
         if not (
             isinstance(part, plan.Call)
@@ -49,12 +50,11 @@ def merged(
         if isinstance(one, Unit) and isinstance(other, Unit) and one.domain == other.domain:
             _join_classes(classes, one.scan, other.scan)
             proven.append(part)
-        elif (
-            isinstance(one, Column)
-            and isinstance(other, Column)
-            and one.type == other.type
-            and (part.kind == "COMPARE_EQUAL" or _is_not_null({one, other}, known))
-        ):
+        elif not isinstance(one, Column) or not isinstance(other, Column) or one.type != other.type:
+            continue
+        elif part.kind != "COMPARE_EQUAL" and not _is_not_null({one, other}, known):
+            null_safe.append((part, one, other))
+        else:
             found = pairs.setdefault((one.scan, other.scan), {})
             found[one.column.name, other.column.name] = part
             found = pairs.setdefault((other.scan, one.scan), {})
@@ -70,7 +70,20 @@ def merged(
             if same and all(part is not None for part in matched):
                 _join_classes(classes, one_scan, other_scan)
                 proven += [part for part in matched if part is not None]
+    # That two NULLs meet joins nobody: rows are one unit's by something else, or refused.
+    proven += [part for part, one, other in null_safe if _is_key(one, other)]
     return frozenset(classes), proven
+
+
+def _is_key(one: Column, other: Column) -> bool:
+    """Whether two columns stand at one place of a key that determines the unit."""
+    return any(
+        key.domain == other_key.domain
+        and (one.column.name, other.column.name)
+        in zip(key.columns, other_key.columns, strict=False)
+        and one.table.catalog == other.table.catalog
+        for key, other_key in itertools.product(one.table.keys, other.table.keys)
+    )
 
 
 def _table_of(scan: int, parts: Sequence[Expression]) -> TableSchema:

@@ -79,6 +79,11 @@ class ExistsLeaf(plan.Leaf):
     conditions: tuple[tuple[Expression, str, Expression], ...]
     is_in: bool
 
+    @property
+    def is_of_several(self) -> bool:
+        """Whether several columns are looked for."""
+        return sum(comparison == "COMPARE_EQUAL" for _, comparison, _ in self.conditions) > 1
+
 
 @dataclass(slots=True, eq=False)
 class TableSource:
@@ -251,6 +256,42 @@ class Relation:
         return self.unit is None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Union:
+    """UNION ALL of rows below the cells; what is done to it is done to each arm."""
+
+    arms: tuple[Relation, ...]
+
+
+def arms_in(rows: Relation | Union) -> tuple[Relation, ...]:
+    """The arms; rows without a union are one."""
+    return rows.arms if isinstance(rows, Union) else (rows,)
+
+
+@dataclass(slots=True)
+class Names:
+    """Gives every source of one statement a name of its own."""
+
+    _count: int = 0
+
+    def alias(self, letter: str) -> str:
+        """A name that begins with a letter."""
+        self._count += 1
+        return f"{letter}{self._count}"
+
+    def boundary(
+        self,
+        relation: Relation | None,
+        groups: tuple[Expression, ...] | None = None,
+        having: tuple[Expression, ...] = (),
+        *,
+        text: str = "",
+    ) -> Boundary:
+        """A subquery; see `Boundary`."""
+        alias = self.alias("s")
+        return Boundary(self._count, alias, relation, groups, having, text)
+
+
 class Through:
     """Atoms of a boundary for what is inside it, each once."""
 
@@ -336,6 +377,12 @@ class Scope:
         raise TypeError("a reference that was not resolved")
 
     def _exists(self, leaf: ExistsLeaf) -> str:
+        if leaf.is_in and leaf.is_of_several:
+            raise refuse(
+                Refusal.EXPRESSION,
+                "NOT IN with several columns, or IN with several inside another expression, is "
+                "not accepted; use NOT EXISTS or EXISTS.",
+            )
         value, compared = "1", []
         outer = ""
         for left, comparison, right in leaf.conditions:

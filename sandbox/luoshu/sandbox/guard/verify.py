@@ -18,9 +18,12 @@ claim of which components are guard sets. What it proves, and from which facts o
 5. **Contributions.** The last aggregate groups by the unit id and the keys, each declared
    `group` or public, and by nothing else: a row is what one unit contributes to one cell. Each
    contribution is a number of rows, or the sum of one monomial of columns declared `aggregate`.
-6. **No overflow.** A sum adds up fewer than 2^40 values below 2^86, so HUGEINT and DECIMAL(38)
+6. **Arms.** A plan with UNION ALL of protected rows below its last aggregate is proven once for
+   each arm (`guard.arms`). A sum is of one arm; what counts units of several arms has a component
+   of kind SET for each.
+7. **No overflow.** A sum adds up fewer than 2^40 values below 2^86, so HUGEINT and DECIMAL(38)
    hold it; products are of decimals whose digits fit together.
-7. **Public rows.** What claims to be public scans public tables only.
+8. **Public rows.** What claims to be public scans public tables only.
 
 Rows of a query that are dropped before the last aggregate, or never used, are proven all the
 same: every expression of the plan is checked where it stands.
@@ -34,6 +37,7 @@ from dataclasses import dataclass, field, replace
 
 from luoshu.sandbox.errors import GuardRefusalError
 from luoshu.sandbox.guard import facts, plan
+from luoshu.sandbox.guard.arms import arms_of
 from luoshu.sandbox.guard.cell_schema import Contributions, cell_schema, check_stored
 from luoshu.sandbox.guard.claims import Claim
 from luoshu.sandbox.guard.facts import (
@@ -58,7 +62,8 @@ from luoshu.sandbox.guard.inner import inner_aggregate
 from luoshu.sandbox.guard.meeting import is_meeting_of_public, merged
 from luoshu.sandbox.guard.obligations import branches_owed, check_partition
 from luoshu.sandbox.guard.plan import Expression, Operator
-from luoshu.sandbox.guard.plan_reader import ROW_ID, PlanError, read_plan
+from luoshu.sandbox.guard.plan_fields import PlanError
+from luoshu.sandbox.guard.plan_reader import ROW_ID, read_plan
 from luoshu.sandbox.guard.public import check_beside, check_public, is_public
 from luoshu.sandbox.guard.refusals import Refusal, refuse
 from luoshu.sandbox.schema import (
@@ -118,9 +123,11 @@ def verify(
         if claim.is_public:
             return CellSchema((), _public_types(root, tables), (), None, ())
         verifier = _Verifier(tables, min_units, dominance_ppm, mode)
-        rows = verifier.rows(root)
-        contributions = Contributions(rows.columns, rows.grouped, rows.conditions)
-        return cell_schema(contributions, sorted(verifier.scanned), claim, mode)
+        arms = [
+            Contributions(rows.columns, rows.grouped, rows.conditions)
+            for rows in map(verifier.rows, arms_of(root, tables))
+        ]
+        return cell_schema(arms, sorted(verifier.scanned), claim, mode)
     except (PlanError, UnprovenError, RecursionError) as error:
         words = "a plan of this depth" if isinstance(error, RecursionError) else str(error)
         raise _unproven(words) from None
@@ -228,7 +235,8 @@ class _Verifier:
         if table.unit is None:
             column = table.columns[index]
             name = column.name.lower()
-            return PublicValue(column.type, scan, index, name, column.magnitude)
+            source = f"{table.catalog}.{table.table}.{column.name}"
+            return PublicValue(column.type, scan, index, name, column.magnitude, source)
         if index == 0:
             return Unit(BIGINT, scan, table.domain)
         column = table.columns[index - 1]
