@@ -176,7 +176,7 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
         "MEASUREMENT_DENIED",
         "PERMISSION_DENIED",
         "The contract asks for other code than the node's workers run.",
-        "Run a version that the contract names, or negotiate with this node's measurement; "
+        "Negotiate with this node's measurement, or ask the holder to run a version that is named; "
         "`luoshu doctor` shows it.",
         "合约要求的代码与该节点工作进程运行的代码不同。",
         "请运行合约指定的版本，或以该节点的度量值重新协商；可用 `luoshu doctor` 查看。",
