@@ -16,6 +16,7 @@ OPA ?= $(firstword $(wildcard $(CURDIR)/.tools/bin/opa) $(shell command -v opa 2
 BENCHES := query publish search negotiate guard isolation
 DEMO_ARGS ?=
 TEST_ARGS ?=
+FUZZ_SECONDS ?= 60
 
 .PHONY: help
 help: ## list the targets
@@ -70,6 +71,14 @@ test-system: $(VENV)/.dev ## tests of whole spaces, and that need git, root, Doc
 .PHONY: test-slow
 test-slow: $(VENV)/.dev ## exhaustive tests, on demand
 	@OPA="$(OPA)" $(BIN)/python -m pytest -m slow --timeout 0 $(TEST_ARGS)
+
+.PHONY: fuzz
+fuzz: $(VENV)/.dev ## fuzz what reads workers' answers, guided by coverage (FUZZ_SECONDS=60; x86-64)
+	@$(PIP) install --quiet --require-hashes --only-binary :all: --upgrade --target .tools/fuzz \
+	  --requirement requirements-fuzz.lock
+	@mkdir -p .tools/fuzz-corpus
+	@PYTHONPATH=.tools/fuzz $(BIN)/python tests/fuzz/answers.py -max_total_time=$(FUZZ_SECONDS) \
+	  -artifact_prefix=.tools/ .tools/fuzz-corpus tests/fuzz/corpus
 
 .PHONY: docs
 docs: $(VENV)/.dev ## README and docs: commands parse, links resolve, both languages agree

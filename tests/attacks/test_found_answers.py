@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from luoshu.sandbox import wire
+from luoshu.sandbox.answers import read_verified
 from luoshu.sandbox.computation import Computation, Outcome, ReleaseRules
 from luoshu.sandbox.errors import SandboxError, SandboxFailureError
 from luoshu.sandbox.isolation.port import (
@@ -26,6 +27,7 @@ from luoshu.sandbox.isolation.port import (
     WorkerSpec,
 )
 from luoshu.sandbox.prepared import PreparedProduct, PreparedTable, ReleaseFloor
+from luoshu.sandbox.schema import VARCHAR, ColumnSchema, SchemaError, TableSchema, Use
 
 READY = {"type": "ready"}
 COMPONENTS = [
@@ -53,7 +55,12 @@ ROW = ["x", "12", "1.5e+00", "2024-01-01", "2024-01-01T00:00:00", True]
 GOOD: dict[str, list[Any]] = {
     "stage1": [
         READY,
-        {"type": "verified", "cells": [CELLS], "stage2": "SELECT k0, c0, c1 FROM cells0"},
+        {
+            "type": "verified",
+            "cells": [CELLS],
+            "stage2": "SELECT k0, c0, c1 FROM cells0",
+            "public": {},
+        },
         {
             "type": "cells",
             "results": [{"keys": [["x"]], "rows": 12, "dropped": 0, "query": QUERY}],
@@ -214,6 +221,38 @@ async def test_hostile_answer_is_a_failure_or_harmless(worker: str) -> None:
                     for name, _ in outcome.columns:
                         name.encode()
     assert tried > 100
+
+
+KEY = {**CELLS, "key_columns": ["p.codes.k"]}
+
+
+@pytest.mark.parametrize(
+    "public",
+    [
+        {"p.p.k": ["x"]},
+        {"p.codes.k": "x"},
+        {"p.codes.k": [1]},
+        {"p.codes.k": [["x"]]},
+        {"p.codes.k": ["x", "y", "x"]},
+        {"p.codes.k": [str(n) for n in range(10_001)]},
+        {"p.codes.other": ["x"]},
+        {"p.nowhere.k": ["x"]},
+        [],
+        None,
+    ],
+)
+def test_public_keys_are_of_public_columns_and_different(public: Any) -> None:
+    column = ColumnSchema("k", VARCHAR, frozenset(Use))
+    tables = {
+        "p.p": TableSchema("p", "p", "u", (column,)),
+        "p.codes": TableSchema("p", "codes", None, (column,)),
+    }
+    answer = {"type": "verified", "cells": [KEY], "stage2": "", "public": {}}
+    answer["public"] = {"p.codes.k": ["x", None]}
+    assert read_verified(answer, tables).public == {"p.codes.k": ("x", None)}
+    cells = CELLS if public == {"p.p.k": ["x"]} else KEY
+    with pytest.raises(SchemaError):
+        read_verified({**answer, "cells": [cells], "public": public}, tables)
 
 
 @pytest.mark.parametrize("text", ["\\ud800", "x\\uDFFFy", "\\udc00\\ud800"])

@@ -37,6 +37,7 @@ pytestmark = pytest.mark.system
 
 _SUM = "SELECT sum(income) FROM person WHERE cohort = '{c}'"
 _COUNT = "SELECT count(*) FROM person WHERE cohort = '{c}'"
+_FROM = "FROM person WHERE cohort = '{c}'"
 _WITHOUT = " AND email <> '{mail}'"
 _SWITCH = (
     "SELECT count(*) FROM person WHERE district = 'd0' AND (SELECT sum(income) FROM person "
@@ -255,6 +256,46 @@ SEQUENCES = [
         "union_of_both_reversed",
         "both in one answer, the smaller one first",
         (f"{_SUM} AND squad <> 'solo' UNION ALL {_SUM}",),
+        income_of,
+    ),
+    Differencing(
+        "united_rows",
+        "everyone, then everyone twice but the target once",
+        (
+            _SUM,
+            f"SELECT sum(x) FROM (SELECT income AS x {_FROM} "
+            f"UNION ALL SELECT income {_FROM}{_WITHOUT})",
+        ),
+        income_of,
+        scaled(0.5, 1),
+    ),
+    Differencing(
+        "united_rows_in_one",
+        "both in one sum, less what is known",
+        (
+            _SUM,
+            f"SELECT sum(x) FROM (SELECT income AS x {_FROM} "
+            f"UNION ALL SELECT -income {_FROM}{_WITHOUT})",
+        ),
+        income_of,
+    ),
+    Differencing(
+        "united_units",
+        "people of one arm and the other, without one in both",
+        (
+            _COUNT,
+            f"SELECT count(DISTINCT u) FROM (SELECT person_id AS u {_FROM}{_WITHOUT} AND sex = 'f' "
+            f"UNION ALL SELECT person_id {_FROM}{_WITHOUT} AND sex = 'm')",
+        ),
+        one,
+    ),
+    Differencing(
+        "united_keys",
+        "a key for everyone, and one for all but the target",
+        (
+            f"SELECT k, sum(x) FROM (SELECT 'a' AS k, income AS x {_FROM} UNION ALL "
+            f"SELECT 'b', income {_FROM}{_WITHOUT}) GROUP BY k",
+        ),
         income_of,
     ),
     Differencing(

@@ -163,10 +163,6 @@ ATTACKS = family(
                 "SELECT count(DISTINCT b.person_id), sum(a.income) FROM person a JOIN person b "
                 "ON a.cohort = b.cohort WHERE a.age = 127"
             ),
-            "union_of_copies": (
-                "SELECT count(*) FROM (SELECT 1 FROM person WHERE age = 127 "
-                "UNION ALL SELECT 1 FROM visit WHERE ward = 'w0') GROUP BY 1.5"
-            ),
         },
     ),
 )

@@ -96,19 +96,36 @@ ATTACKS = family(
         "a percentile that is somebody's own value",
         {
             "quantile_one": "SELECT quantile_disc(income, 1.0) FROM person",
-            "quantile_near_one": "SELECT quantile_disc(income, 0.9995) FROM person",
             "quantile_list": "SELECT quantile_disc(income, [0.5, 0.999, 1.0]) FROM person",
-            "quantile_interpolated": "SELECT quantile_cont(income, 0.9999) FROM person",
             "quantile_of_few": "SELECT median(income) FROM person WHERE district = 'lone'",
-            "percentile_within": (
-                "SELECT percentile_disc(0.9999) WITHIN GROUP (ORDER BY income) FROM person"
-            ),
             "quantile_by_district": (
                 "SELECT district, quantile_disc(income, 0.5) FROM person "
                 "WHERE district IN ('lone', 'rare') GROUP BY district"
             ),
         },
         (World.CHANGED,),
+    ),
+    nothing(
+        "a percentile so near the end that fewer than the threshold are beyond",
+        {
+            "quantile_near_one": "SELECT quantile_disc(income, 0.9995) FROM person",
+            "quantile_interpolated": "SELECT quantile_cont(age, 0.9999) FROM person",
+            "percentile_within": (
+                "SELECT percentile_disc(0.9999) WITHIN GROUP (ORDER BY age) FROM person"
+            ),
+            "percentile_near_zero": "SELECT quantile_disc(age, 0.0001) FROM person",
+            "median_of_one": "SELECT median(age), median(income) FROM person WHERE age = 127",
+            "median_of_nine": "SELECT median(age) FROM person WHERE email IN ("
+            + ", ".join(f"'user{n}@mail.example'" for n in range(100, 109))
+            + ")",
+        },
+    ),
+    silent(
+        "a percentile of many, told as a value of the grid",
+        {
+            "median": "SELECT median(age), quantile_disc(age, 0.25) FROM person",
+            "by_grade": "SELECT grade, quantile_cont(age, 0.75) FROM person GROUP BY grade",
+        },
     ),
     nothing(
         "an extreme inside one unit, of hers alone",

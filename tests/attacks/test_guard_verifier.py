@@ -125,8 +125,9 @@ UNDECLARED = {
         "ON p.visit_id = c.code GROUP BY c.code, p.pid"
     ),
     "guarded_groups_of_identities": (
-        "SELECT p.pid AS u, count(*) AS a0 FROM patient p JOIN (SELECT passport AS x FROM patient "
-        "GROUP BY passport HAVING count(DISTINCT pid) >= CAST('3' AS BIGINT)) s "
+        "SELECT p.pid AS u, count(*) AS a0 FROM patient p JOIN (SELECT x FROM (SELECT "
+        "passport AS x FROM patient GROUP BY passport, pid) GROUP BY x "
+        "HAVING count(*) >= CAST('3' AS BIGINT)) s "
         "ON s.x = p.passport GROUP BY p.pid"
     ),
     "extreme_of_extreme_as_key": (
@@ -211,9 +212,9 @@ def test_hidden_or_is_refused(clinic: Clinic, condition: str) -> None:
     )
     refuses(
         clinic,
-        f"SELECT p.pid AS u, count(*) AS a0 FROM visit p JOIN (SELECT count(*) AS n FROM patient "
-        f"WHERE {condition} HAVING count(DISTINCT pid) >= CAST('3' AS BIGINT)) s "
-        "ON s.n > p.code GROUP BY p.pid",
+        "SELECT p.pid AS u, count(*) AS a0 FROM visit p JOIN (SELECT count(*) AS n FROM (SELECT "
+        f"pid FROM patient WHERE {condition} GROUP BY pid) HAVING count(*) >= CAST('3' AS BIGINT)) "
+        "s ON s.n > p.code GROUP BY p.pid",
     )
 
 
@@ -275,58 +276,180 @@ def test_filter_cuts_the_branches_of_where(clinic: Clinic) -> None:
     assert clinic.verify(f"SELECT pid AS u, count(*) AS a0, {whole_sets} {rows}", "sgg").components
 
 
-GUARDED = {
-    "filter": ("count(*) FILTER (WHERE note = 'x')", "count(DISTINCT pid) >= 3"),
-    "filter_of_a_sum": ("sum(age) FILTER (WHERE note = 'x')", "count(DISTINCT pid) >= 3"),
-    "not_null": ("count(age)", "count(DISTINCT pid) >= 3"),
-    "sum_of_few": ("sum(age)", "count(DISTINCT pid) >= 3"),
-    "other_filter": ("count(age)", "count(DISTINCT pid) FILTER (WHERE sex IS NOT NULL) >= 3"),
-    "one_of_two": (
-        "sum(age) + sum(level)",
-        "count(DISTINCT pid) FILTER (WHERE age IS NOT NULL) >= 3",
-    ),
-    "fewer": ("count(*)", "count(DISTINCT pid) >= 2"),
-    "more_than": ("count(*)", "count(DISTINCT pid) > 1"),
-    "rows": ("count(*)", "count(pid) >= 3"),
-    "others": ("count(*)", "count(DISTINCT age) >= 3"),
-    "forgotten": ("count(*)", "count(*) >= 3"),
-    "or": ("count(*)", "count(DISTINCT pid) >= 3 OR count(*) >= 3"),
-    "extreme": ("max(age)", "count(DISTINCT pid) FILTER (WHERE age IS NOT NULL) >= 3"),
-}
+UNITS = "count(*) FILTER (WHERE n <> CAST('0' AS {}))"
+SHARE = "CAST(max(abs({0})) AS DOUBLE) <= CAST('0.85' AS DOUBLE) * CAST(sum(abs({0})) AS DOUBLE)"
+ENOUGH = "{} >= CAST('3' AS BIGINT)"
 
 
-def guarded(value: str, having: str) -> str:
-    for number in "123":
-        having = having.replace(f"> {number}", f"> CAST('{number}' AS BIGINT)")
-        having = having.replace(f">= {number}", f">= CAST('{number}' AS BIGINT)")
+def guarded(
+    inner: str = "count(*)",
+    value: str = "sum(n)",
+    *,
+    kind: str = "BIGINT",
+    having: str | None = None,
+    by: str = "pid",
+    condition: str = "s.n > p.level",
+) -> str:
+    """Patients compared with a value of all patients together, which HAVING checks.
+
+    Args:
+        inner: What each unit contributes, `n`.
+        value: What the contributions come to.
+        kind: Type of `n`.
+        having: None for what is needed.
+        by: Keys of the contributions.
+        condition: Of the comparison.
+    """
+    checks = f"{ENOUGH.format(UNITS.format(kind))} AND {SHARE.format('n')}"
     return (
         "SELECT p.pid AS u, count(*) AS a0 FROM patient p JOIN "
-        f"(SELECT {value} AS n FROM patient HAVING {having}) s ON s.n > p.level GROUP BY p.pid"
+        f"(SELECT {value} AS n FROM (SELECT {inner} AS n FROM patient GROUP BY {by}) "
+        f"HAVING {checks if having is None else having}) s ON {condition} GROUP BY p.pid"
     )
 
 
-@pytest.mark.parametrize(("value", "having"), GUARDED.values(), ids=GUARDED)
-def test_group_of_too_few_is_nothing_to_compare_with(
-    clinic: Clinic, value: str, having: str
-) -> None:
-    refuses(clinic, guarded(value, having))
+TOO_FEW = {
+    "fewer": guarded(
+        having=f"{UNITS.format('BIGINT')} >= CAST('2' AS BIGINT) AND {SHARE.format('n')}"
+    ),
+    "more_than": guarded(
+        having=f"{UNITS.format('BIGINT')} > CAST('2' AS BIGINT) AND {SHARE.format('n')}"
+    ),
+    "units_that_contribute_nothing": guarded(
+        "sum(age)", kind="HUGEINT", having=f"{ENOUGH.format('count(*)')} AND {SHARE.format('n')}"
+    ),
+    "units_with_a_value": guarded(
+        "sum(age)", kind="HUGEINT", having=f"{ENOUGH.format('count(n)')} AND {SHARE.format('n')}"
+    ),
+    "units_that_contribute_otherwise": guarded(
+        having=f"{ENOUGH.format(UNITS.format('BIGINT').replace('0', '1'))} AND {SHARE.format('n')}"
+    ),
+    "rows": guarded(having=f"{ENOUGH.format('sum(n)')} AND {SHARE.format('n')}"),
+    "either": guarded(
+        having=f"({ENOUGH.format(UNITS.format('BIGINT'))} OR sum(n) > CAST('9' AS HUGEINT)) "
+        f"AND {SHARE.format('n')}"
+    ),
+    "and_a_switch": guarded(
+        having=f"{ENOUGH.format(UNITS.format('BIGINT'))} AND {SHARE.format('n')} "
+        "AND sum(n) > CAST('9' AS HUGEINT)"
+    ),
+    "nothing": guarded(having="true"),
+    "one_level": (
+        "SELECT p.pid AS u, count(*) AS a0 FROM patient p JOIN (SELECT count(*) AS n FROM patient "
+        "HAVING count(DISTINCT pid) >= CAST('3' AS BIGINT)) s ON s.n > p.level GROUP BY p.pid"
+    ),
+    "no_value": guarded(value="CAST('1' AS BIGINT)", having="true"),
+}
+DOMINATED = {
+    "forgotten": guarded(having=ENOUGH.format(UNITS.format("BIGINT"))),
+    "greater_share": guarded(
+        having=f"{ENOUGH.format(UNITS.format('BIGINT'))} AND {SHARE.format('n')}".replace(
+            "0.85", "0.851"
+        )
+    ),
+    "no_number": guarded(
+        having=f"{ENOUGH.format(UNITS.format('BIGINT'))} AND {SHARE.format('n')}".replace(
+            "0.85", "1e30"
+        )
+    ),
+    "reversed": guarded(
+        having=f"{ENOUGH.format(UNITS.format('BIGINT'))} AND {SHARE.format('n')}".replace(
+            "<= CAST", ">= CAST"
+        )
+    ),
+    "with_signs": guarded(
+        "sum(age)",
+        kind="HUGEINT",
+        having=f"{ENOUGH.format(UNITS.format('HUGEINT'))} AND "
+        f"{SHARE.format('n').replace('abs(n)', 'n')}",
+    ),
+    "of_the_smallest": guarded(
+        having=f"{ENOUGH.format(UNITS.format('BIGINT'))} AND "
+        f"{SHARE.format('n').replace('max(', 'min(')}"
+    ),
+    "of_the_number": guarded(
+        having=f"{ENOUGH.format(UNITS.format('BIGINT'))} AND "
+        f"{SHARE.format('n').replace('sum(abs(n))', 'sum(n)')}"
+    ),
+    "of_another_value": guarded(
+        "sum(age) AS m, count(*)",
+        "sum(m)",
+        having=f"{ENOUGH.format(UNITS.format('BIGINT'))} AND {SHARE.format('n')}",
+    ),
+    "of_one_of_two": guarded(
+        "sum(age) AS m, count(*)",
+        "sum(n)",
+        having=f"{ENOUGH.format(UNITS.format('BIGINT'))} AND {SHARE.format('n')} "
+        "AND sum(m) IS NOT NULL",
+    ),
+    "some_of_it": guarded(
+        having=f"{ENOUGH.format(UNITS.format('BIGINT'))} AND "
+        "CAST(max(abs(n)) AS DOUBLE) <= CAST('0.85' AS DOUBLE)"
+    ),
+    "computed_and_not_checked": guarded(
+        value="max(abs(n)) AS largest, sum(abs(n)) AS size, sum(n)",
+        having=ENOUGH.format(UNITS.format("BIGINT")),
+    ),
+    # What serves HAVING is one unit's own: nothing else may see it.
+    "largest_alone": guarded(value="max(abs(n))"),
+    "largest_beside": guarded(
+        value="sum(n) AS m, max(abs(n))", condition="s.m > p.level AND s.n > p.level"
+    ),
+    "largest_as_key": (
+        guarded(value="sum(n) AS m, max(abs(n))", condition="s.m > p.level")
+        .replace("SELECT p.pid AS u", "SELECT s.n AS k0, p.pid AS u")
+        .replace("GROUP BY p.pid", "GROUP BY s.n, p.pid")
+    ),
+    # Contributions that aren't whole: each of a unit's rows is small.
+    "contributions_by_another_key": guarded(by="pid, ward"),
+    "contributions_of_groups": guarded(by="ward"),
+    "rows_as_contributions": (
+        "SELECT p.pid AS u, count(*) AS a0 FROM patient p JOIN (SELECT sum(n) AS n FROM (SELECT "
+        f"age AS n FROM patient) HAVING {ENOUGH.format(UNITS.format('BIGINT'))} "
+        f"AND {SHARE.format('n')}) s ON s.n > p.level GROUP BY p.pid"
+    ),
+    "averages_as_contributions": guarded(
+        "avg(level)",
+        kind="DOUBLE",
+    ),
+    "extremes_as_contributions": guarded("max(level)"),
+    "average_of_contributions": guarded(value="avg(n)"),
+    "extreme_of_contributions": guarded(value="max(n)"),
+    "distinct_contributions": guarded(value="sum(DISTINCT n)"),
+    "filtered_contributions": guarded(value="sum(n) FILTER (WHERE n > CAST('1' AS BIGINT))"),
+    "hidden_or": guarded("count(*) FILTER (WHERE note = 'x' OR ward = 'w1')"),
+}
+
+
+@pytest.mark.parametrize("sql", TOO_FEW.values(), ids=TOO_FEW)
+def test_group_of_too_few_is_nothing_to_compare_with(clinic: Clinic, sql: str) -> None:
+    refuses(clinic, sql)
+
+
+@pytest.mark.parametrize("sql", DOMINATED.values(), ids=DOMINATED)
+def test_group_that_one_unit_dominates_is_nothing_to_compare_with(clinic: Clinic, sql: str) -> None:
+    refuses(clinic, sql)
 
 
 @pytest.mark.parametrize(
-    ("value", "having"),
+    "sql",
     [
-        ("count(*)", "count(DISTINCT pid) >= 3"),
-        ("count(age)", "count(DISTINCT pid) FILTER (WHERE age IS NOT NULL) >= 3"),
-        (
-            "count(*) FILTER (WHERE note = 'x')",
-            "count(DISTINCT pid) FILTER (WHERE note = 'x') >= 3",
+        guarded(),
+        guarded("count(age)"),
+        guarded("sum(age)", kind="HUGEINT"),
+        guarded("count(*) FILTER (WHERE note = 'x')"),
+        guarded(value="count(*)", having=ENOUGH.format("count(*)")),
+        guarded(
+            having=f"{ENOUGH.format(UNITS.format('BIGINT'))} AND {SHARE.format('n')}".replace(
+                "0.85", "0.5"
+            )
         ),
     ],
 )
-def test_group_of_enough_may_be_compared_with(clinic: Clinic, value: str, having: str) -> None:
-    assert clinic.verify(guarded(value, having)).components
+def test_group_of_enough_may_be_compared_with(clinic: Clinic, sql: str) -> None:
+    assert clinic.verify(sql).components
     with pytest.raises(GuardRefusalError):
-        clinic.verify(guarded(value, having), mode="dp")
+        clinic.verify(sql, mode="dp")
 
 
 @pytest.mark.parametrize(
@@ -359,8 +482,8 @@ FANS = {
         "(SELECT a.code FROM codes a JOIN codes b ON a.code < b.code) c", "p.level = c.code"
     ),
     "guarded_groups": met(
-        "(SELECT ward FROM patient GROUP BY ward "
-        "HAVING count(DISTINCT pid) >= CAST('3' AS BIGINT)) s",
+        "(SELECT ward FROM (SELECT ward, pid FROM patient GROUP BY ward, pid) GROUP BY ward "
+        "HAVING count(*) >= CAST('3' AS BIGINT)) s",
         "true",
     ),
     "left": (
@@ -395,8 +518,8 @@ def test_rows_of_nobody_do_not_multiply_or_weigh(clinic: Clinic, sql: str) -> No
         met("(SELECT max(code) AS code FROM codes) c", "p.level < c.code"),
         met("codes c JOIN drugs d ON c.code = d.drug", "p.level = c.code"),
         met(
-            "(SELECT ward FROM patient GROUP BY ward "
-            "HAVING count(DISTINCT pid) >= CAST('3' AS BIGINT)) s",
+            "(SELECT ward FROM (SELECT ward, pid FROM patient GROUP BY ward, pid) GROUP BY ward "
+            "HAVING count(*) >= CAST('3' AS BIGINT)) s",
             "p.ward = s.ward",
         ),
     ],

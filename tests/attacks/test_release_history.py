@@ -305,6 +305,20 @@ async def test_wider_scope_is_compared_with_what_narrower_ones_released(world):
     assert await world.counted("1-21", wide) == []
 
 
+@pytest.mark.parametrize("ending", [ContractAction.END, ContractAction.REVOKE])
+@pytest.mark.parametrize("scope", [ReleaseScope.PARTICIPANT, ReleaseScope.PRODUCT])
+async def test_what_an_ended_contract_released_still_counts(world, ending, scope):
+    """Whoever keeps the results can subtract them: whatever its scope was, no file may go."""
+    await world.offer_with(scope=ReleaseScope.CONTRACT)
+    narrow = await world.contract(scope=ReleaseScope.CONTRACT)
+    await world.counted("1-20", narrow)
+    await world.holder.contracts.act(narrow.contract_id, ending, reason="over")
+    assert len(world.kept) == 1
+    later = await world.contract(scope=scope)
+    assert await world.counted("1-21", later) == []
+    assert len(world.kept) == 1
+
+
 # Debits
 
 

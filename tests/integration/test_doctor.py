@@ -215,7 +215,7 @@ def test_a_release_history_that_is_not_what_the_log_says(node: Path) -> None:
             (home / name).write_bytes(name.encode())
             row = ("patient_id", name, digest(name.encode()), 1)
             database.execute("INSERT INTO compute_history VALUES (?, ?, ?, ?)", row)
-    assert the(node, "history").detail == "5 files, as the log says"
+    assert the(node, "history").detail == "5 files of 1 MB, as the log says"
     (home / names[0]).unlink()
     (home / names[1]).write_bytes(b"")
     finding = the(node, "history")

@@ -167,6 +167,37 @@ async def test_contract_and_product_must_be_of_one_mode(bench: Bench) -> None:
         await bench.run("SELECT count(*) FROM visits", rules=ReleaseRules())
 
 
+def test_groups_by_public_keys_come_out_in_full_without_delta(tmp_path: Path) -> None:
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE visits AS {VISITS}")
+        connection.execute(f"COPY visits TO '{tmp_path / 'visits.parquet'}'")
+        wards = "SELECT unnest(['free', 'lone', 'w0', 'w9', NULL]) AS ward, 'north' AS wing"
+        connection.execute(f"COPY ({wards}) TO '{tmp_path / 'wards.parquet'}'")
+    (tmp_path / "clinic.yaml").write_text(
+        """
+id: clinic
+title: {en: A clinic, zh: 诊所}
+classification: {level: general, personal_information: sensitive, subjects: 200}
+tables:
+  visits:
+    parquet: visits.parquet
+    unit: patient_id
+    columns:
+      ward: {use: [group, filter]}
+  wards: {parquet: wards.parquet, public: true}
+release: {mode: dp, epsilon: 100, rows_per_cell: 3}
+""",
+        encoding="utf-8",
+    )
+    sql = "SELECT w.ward, count(*) AS n FROM visits v JOIN wards w ON v.ward = w.ward GROUP BY 1"
+    (answer,) = dry_run([tmp_path / "clinic.yaml"], [sql], as_analyst=True)
+    assert answer["status"] == "released", answer
+    rows = answer["rows"]
+    assert isinstance(rows, list)
+    assert [row[0] for row in rows] == ["free", "lone", "w0", "w9", None]
+    assert [abs(row[1] - true) < 2 for row, true in zip(rows, (75, 3, 129, 0, 0), strict=True)]
+
+
 def test_the_dry_run_says_what_it_costs(tmp_path: Path) -> None:
     write_product(tmp_path)
     (tmp_path / "visits.yaml").write_text(product_text("epsilon: 1"), encoding="utf-8")

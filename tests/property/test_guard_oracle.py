@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -93,13 +93,19 @@ CODES = [(0, "even"), (1, "odd"), (2, "even")]
 
 @dataclass(frozen=True)
 class Source:
-    """A FROM clause: its text, the unit's column, keys, summands and conditions on it."""
+    """A FROM clause: its text, the unit's column, keys, summands and conditions on it.
+
+    Of UNION ALL also: the text with the number of each row's arm and row, and what each arm calls
+    the summand `v`.
+    """
 
     text: str
     unit: str
     keys: tuple[str, ...]
     numbers: tuple[tuple[str, tuple[str, ...]], ...]
     conditions: tuple[str, ...]
+    numbered: str = ""
+    arms: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return self.text
@@ -120,6 +126,11 @@ SOURCES = (
             "EXISTS (SELECT 1 FROM visit WHERE vid = pid AND w = 'u')",
             "pid IN (SELECT vid FROM visit WHERE y > 1)",
             "NOT EXISTS (SELECT 1 FROM visit WHERE vid = pid)",
+            "(SELECT count(*) FROM visit WHERE vid = pid AND w = 'u') > 0",
+            "(SELECT count(*) FROM visit WHERE vid = pid) IN (0, 1)",
+            "EXISTS (SELECT 1 FROM visit WHERE vid = pid AND y > n)",
+            "(pid, n) IN (SELECT vid, y FROM visit)",
+            "CASE WHEN g = 'a' THEN n > 0 ELSE h = 1 END",
         ),
     ),
     Source("visit", "vid", ("w",), _OF_VISIT, _ON_VISIT),
@@ -136,6 +147,37 @@ SOURCES = (
         ("g", "label"),
         _OF_PERSON,
         (*_ON_PERSON, "label = 'even'", "label <> 'one'"),
+    ),
+)
+
+
+def united(*arms: tuple[str, str]) -> Source:
+    """UNION ALL of arms: columns u, k, v of a table with conditions, and the summand's name."""
+    plain = " UNION ALL ".join(f"SELECT {arm}" for arm, _ in arms)
+    numbered = " UNION ALL ".join(
+        f"SELECT {n} AS arm, {10_000 * n} + rowid AS row, {arm}" for n, (arm, _) in enumerate(arms)
+    )
+    return Source(
+        f"({plain}) e",
+        "u",
+        ("k",),
+        (("v", ("v",)), ("3 * v", ("v",))),
+        ("v > 0", "k = 'a'", "k <> 'b'", "u IN (SELECT vid FROM visit)"),
+        f"({numbered}) e",
+        tuple(name for _, name in arms),
+    )
+
+
+SOURCES += (
+    united(
+        ("pid AS u, g AS k, n AS v FROM person WHERE h >= 1", "n"),
+        ("vid, CASE WHEN w = 'u' THEN 'a' ELSE 'b' END, y FROM visit", "y"),
+    ),
+    united(("pid AS u, g AS k, n AS v FROM person", "n"), ("pid, g, n FROM person", "n")),
+    united(
+        ("pid AS u, g AS k, n AS v FROM person WHERE h = 0 OR n > 0", "n"),
+        ("pid, g, n FROM person WHERE g = 'b'", "n"),
+        ("vid, w, y FROM visit WHERE y >= 0", "y"),
     ),
 )
 
@@ -170,6 +212,22 @@ class Query:
         return f"SELECT {listed} FROM {self.source.text}{self.where}{group}"
 
 
+def _of_arms(source: Source, measures: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """The measures of each arm by itself."""
+    if not source.arms:
+        return tuple(measures)
+    return tuple(
+        (
+            name and source.arms[arm],
+            sql.replace("WHERE ", f"WHERE arm = {arm} AND ")
+            if "WHERE" in sql
+            else f"{sql} FILTER (WHERE arm = {arm})",
+        )
+        for name, sql in measures
+        for arm in range(len(source.arms))
+    )
+
+
 def _measures(factors: Sequence[str], condition: str) -> Iterator[tuple[str, str]]:
     """Each monomial of a sum of `factors`; a constant adds up rows."""
     for factor in factors:
@@ -186,25 +244,29 @@ def aggregates(draw: st.DrawFn, source: Source) -> Aggregate:
     kind = draw(st.sampled_from(["rows", "units", "count", "sum", "avg", "case", "filter"]))
     number, factors = draw(st.sampled_from(source.numbers))
     condition = draw(st.sampled_from([c for c in source.conditions if "SELECT" not in c]))
-    rows = ("", "count(*)")
+
+    def measured(*measures: tuple[str, str]) -> tuple[tuple[str, str], ...]:
+        return _of_arms(source, measures)
+
     if kind == "rows":
-        return Aggregate("count(*)", (rows,))
+        return Aggregate("count(*)", measured(("", "count(*)")))
     if kind == "units":
         return Aggregate(f"count(DISTINCT {source.unit})", (("", "1"),))
     if kind == "count":
-        return Aggregate(f"count({factors[0]})", (("", f"count({factors[0]})"),))
+        return Aggregate(f"count({factors[0]})", measured(("", f"count({factors[0]})")))
     if kind == "sum":
-        return Aggregate(f"sum({number})", tuple(_measures(factors, "")))
+        return Aggregate(f"sum({number})", measured(*_measures(factors, "")))
     if kind == "avg":
         counted = ("", f"count(*) FILTER (WHERE ({number}) IS NOT NULL)")
-        return Aggregate(f"avg({number})", (*_measures(factors, ""), counted))
+        return Aggregate(f"avg({number})", measured(*_measures(factors, ""), counted))
     if kind == "case":
         return Aggregate(
             f"sum(CASE WHEN {condition} THEN {number} ELSE 0 END)",
-            tuple(_measures(factors, condition)),
+            measured(*_measures(factors, condition)),
         )
     return Aggregate(
-        f"count(*) FILTER (WHERE {condition})", (("", f"count(*) FILTER (WHERE {condition})"),)
+        f"count(*) FILTER (WHERE {condition})",
+        measured(("", f"count(*) FILTER (WHERE {condition})")),
     )
 
 
@@ -250,10 +312,10 @@ def cells_of(
         listed = ", ".join([*keys, query.source.unit])
         measured = [sql for aggregate in query.aggregates for _, sql in aggregate.measures]
         table = "visit" if "visit" in query.source.text else "person"
-        measured.append(f"list({table}.rowid)")
+        measured.append("list(row)" if query.source.arms else f"list({table}.rowid)")
+        text = query.source.numbered or query.source.text
         rows = session.plain.execute(
-            f"SELECT {listed}, {', '.join(measured)} FROM {query.source.text}{query.where} "
-            f"GROUP BY {listed}"
+            f"SELECT {listed}, {', '.join(measured)} FROM {text}{query.where} GROUP BY {listed}"
         ).fetchall()
         by_key: dict[Row, list[Row]] = defaultdict(list)
         for row in rows:

@@ -214,3 +214,37 @@ SELECT sum(balance*1.5e0) FROM patient
 SELECT ward, sum(balance)/sum(age), round(sum(balance)*1.0/count(age), 3) FROM patient GROUP BY ward
 SELECT count(*) FROM patient WHERE ward > 'w1' AND ward <= 'w3'
 SELECT count(*) FROM patient WHERE ward = sex OR ward <> sex
+SELECT k, sum(x), count(*), count(x), avg(x) FROM (SELECT kind AS k, cost AS x FROM visit WHERE code = 1 UNION ALL SELECT kind, cost FROM visit WHERE code > 2) GROUP BY k
+SELECT sum(x), count(*) FROM (SELECT cost AS x FROM visit UNION ALL SELECT price FROM item)
+SELECT k, count(*) FROM (SELECT 'a' AS k, pid FROM visit UNION ALL SELECT 'b', unit_of_item FROM item) GROUP BY k
+SELECT k, count(DISTINCT u) FROM (SELECT kind AS k, pid AS u FROM visit WHERE code = 1 UNION ALL SELECT kind, pid FROM visit WHERE code > 2) GROUP BY k
+SELECT count(DISTINCT u) FROM (SELECT pid AS u FROM visit UNION ALL SELECT unit_of_item FROM item UNION ALL SELECT pid FROM patient WHERE smokes)
+WITH e AS (SELECT pid AS u, cost AS x, kind AS k FROM visit UNION ALL SELECT pid, balance, ward FROM patient) SELECT p.sex, sum(e.x), count(DISTINCT u) FROM e JOIN patient p ON e.u = p.pid GROUP BY p.sex
+SELECT k, sum(x) FROM (SELECT kind AS k, cost AS x FROM visit UNION ALL SELECT 'in', price FROM item) WHERE k = 'in' GROUP BY k
+SELECT k, var_pop(x), stddev(x) FROM (SELECT kind AS k, cost AS x FROM visit WHERE code < 3 UNION ALL SELECT kind, cost FROM visit WHERE code >= 3) GROUP BY k
+SELECT sum(CASE WHEN c > 2 THEN x ELSE 0 END) FROM (SELECT cost AS x, code AS c FROM visit WHERE kind = 'in' UNION ALL SELECT cost, code FROM visit WHERE kind = 'out')
+SELECT k, count(*), GROUPING(k) FROM (SELECT 'a' AS k, pid FROM visit UNION ALL SELECT 'b', unit_of_item FROM item) GROUP BY ROLLUP (k)
+SELECT k, j, count(*) FROM (SELECT 'a' AS k, kind AS j FROM visit UNION ALL SELECT 'b', kind FROM visit) GROUP BY k, j
+SELECT count(DISTINCT k) FROM (SELECT kind AS k FROM visit WHERE code = 1 UNION ALL SELECT kind FROM visit WHERE code > 2)
+SELECT DISTINCT k FROM (SELECT kind AS k FROM visit WHERE code = 1 UNION ALL SELECT kind FROM visit WHERE code > 2)
+SELECT count(*) FILTER (WHERE x > 5), count(DISTINCT u) FILTER (WHERE x > 5) FROM (SELECT pid AS u, cost AS x FROM visit WHERE kind = 'in' UNION ALL SELECT pid, cost FROM visit WHERE kind = 'out')
+SELECT avg(s) FROM (SELECT pid, sum(cost) AS s FROM visit GROUP BY pid UNION ALL SELECT unit_of_item, sum(price) FROM item GROUP BY unit_of_item)
+SELECT k, sum(x) AS s FROM (SELECT ward AS k, balance AS x FROM patient UNION ALL SELECT ward, balance FROM patient) GROUP BY k ORDER BY s LIMIT 2
+SELECT 'a' AS k, count(*) FROM patient UNION ALL SELECT 'b', count(*) FROM visit
+SELECT ward, count(*) FROM patient GROUP BY ward UNION ALL SELECT NULL, count(*) FROM patient
+SELECT label, sum(x) FROM (SELECT code AS c, cost AS x FROM visit WHERE kind = 'in' UNION ALL SELECT code, cost FROM visit WHERE kind = 'out') JOIN codes ON c = codes.code GROUP BY label
+SELECT k, sum(2 * x + 1) FROM (SELECT kind AS k, cost AS x FROM visit WHERE code = 1 UNION ALL SELECT kind, -cost FROM visit WHERE code > 2) GROUP BY k
+SELECT sum(x) FROM (SELECT age AS x FROM patient WHERE sex = 'f' UNION ALL SELECT level FROM patient)
+SELECT count(*) FROM (SELECT * FROM patient UNION ALL SELECT * FROM patient)
+WITH e AS (SELECT pid AS u, cost AS x FROM visit UNION ALL SELECT unit_of_item, price FROM item) SELECT sum(a.x) FROM e a JOIN e b ON a.u = b.u
+SELECT sum(x) FROM (SELECT cost AS x FROM visit UNION ALL SELECT NULL FROM item)
+SELECT sum(x) FROM (SELECT pid AS u, cost AS x FROM visit UNION ALL SELECT unit_of_item, price FROM item) e LEFT JOIN patient p ON e.u = p.pid WHERE p.sex = 'f'
+SELECT sum(CASE WHEN src = 'v' THEN x ELSE 0 END), sum(x) FILTER (WHERE src = 'i'), count(DISTINCT u) FILTER (WHERE src = 'v'), count(*) FROM (SELECT 'v' AS src, pid AS u, cost AS x FROM visit UNION ALL SELECT 'i', unit_of_item, price FROM item)
+SELECT count(*) FROM (SELECT 'v' AS src, pid AS u FROM visit UNION ALL SELECT 'i', unit_of_item FROM item) WHERE src = 'z'
+SELECT count(*) FILTER (WHERE 1 = 0), sum(age) FILTER (WHERE 1 = 0), count(*) FROM patient
+SELECT sum(CASE WHEN 1 = 1 THEN age ELSE 2 * age END) FROM patient WHERE 1 = 1 OR sex = 'f'
+SELECT src, count(DISTINCT u) FROM (SELECT 'v' AS src, pid AS u, cost AS x FROM visit UNION ALL SELECT 'p', pid, balance FROM patient) WHERE src = 'v' OR x > 10 GROUP BY src
+SELECT count(DISTINCT u) FROM (SELECT 'v' AS src, pid AS u, cost AS x FROM visit UNION ALL SELECT 'p', pid, balance FROM patient) WHERE src = 'v' OR x > 10
+SELECT k, count(*) FROM (SELECT sex AS k FROM patient WHERE smokes OR level = 1 UNION ALL SELECT sex FROM patient WHERE age > 30) GROUP BY k
+SELECT count(DISTINCT u) FROM (SELECT pid AS u FROM visit WHERE kind = 'in' OR code = 2 UNION ALL SELECT pid FROM patient WHERE smokes OR level = 1)
+SELECT l, sum(age) FROM patient JOIN (SELECT 'w1' AS w, 'north' AS l UNION ALL SELECT 'w2', 'south') m ON ward = w GROUP BY l

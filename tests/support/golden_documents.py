@@ -7,7 +7,9 @@ never rewritten: it is what an older version wrote, and must stay readable.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import contract_world as world
@@ -17,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from luoshu.contracts import ids
 from luoshu.contracts.canonical import JsonObject, digest_of
 from luoshu.contracts.contract import EventType, SequencedEvent
+from luoshu.contracts.dp_terms import DpTerms, PrivacyBound
 from luoshu.contracts.envelope import Envelope
 from luoshu.contracts.keys import KeyUse, PublicKey
 from luoshu.contracts.localized import LocalizedText
@@ -30,7 +33,8 @@ from luoshu.contracts.membership import (
 )
 from luoshu.contracts.offer import AnswerMode, Limits
 from luoshu.contracts.product import Tombstone
-from luoshu.contracts.release_terms import ReleaseScope
+from luoshu.contracts.product_facts import Column, ColumnUse, Table, TableKey
+from luoshu.contracts.release_terms import ReleaseMode, ReleaseScope, ReleaseTerms
 from luoshu.contracts.templates import QueryTemplate, TemplateCall
 
 FOLDER = Path(__file__).parent.parent / "golden"
@@ -170,6 +174,39 @@ def later_options() -> JsonObject:
     }
 
 
+def later_additions() -> JsonObject:
+    """More of the same: an entry of several tables, and terms under differential privacy."""
+    key = "orders(o_orderkey)"
+    entry = world.entry(
+        columns=(
+            Column("o_orderkey", "BIGINT", (), "orders"),
+            Column("day", "DATE", (ColumnUse.GROUP,), "orders"),
+            Column("l_orderkey", "BIGINT", (), "lineitem"),
+            Column("name", "VARCHAR", (ColumnUse.FILTER,), "part"),
+        ),
+        tables=(
+            Table("orders", "o_custkey", (TableKey(key, ("o_orderkey",)),)),
+            Table("lineitem", None, (TableKey(key, ("l_orderkey",)),)),
+            Table("part", None, ()),
+        ),
+    ).sign(world.HOLDER.events)
+    noisy = ReleaseTerms(
+        ReleaseMode.DP,
+        1,
+        dp=DpTerms(
+            PrivacyBound(Decimal("0.5"), Decimal("0.000001")),
+            PrivacyBound(Decimal(4), Decimal("0.00001")),
+        ),
+    )
+    terms = replace(world.terms(), release=noisy)
+    measured = replace(world.terms(), measurements=("sha256:" + "5e" * 32,))
+    return {
+        "entry": {"digest": entry.digest, "envelope": entry.to_json()},
+        "measured": {"digest": digest_of(measured.to_payload()), "document": measured.to_payload()},
+        "terms": {"digest": digest_of(terms.to_payload()), "document": terms.to_payload()},
+    }
+
+
 def golden() -> dict[str, JsonObject]:
     """The content of each golden file."""
     dealings = story()
@@ -180,6 +217,7 @@ def golden() -> dict[str, JsonObject]:
         for name, items in envelopes().items()
     }
     files["later-options.v1"] = later_options()
+    files["later-additions.v1"] = later_additions()
     files["space.v1"] = {"digest": trust.digest, "document": trust.to_payload()}
     files["contract-state.v1"] = {
         "events": [item.to_json() for item in dealings.events],

@@ -112,7 +112,9 @@ class GuardSession:
             GuardRefusalError: The guard refuses it.
             QueryError: It doesn't bind.
         """
-        query = check_query(self.plain, self.tables, sql, min_units=self.min_units)
+        query = check_query(
+            self.plain, self.tables, sql, min_units=self.min_units, dominance_ppm=850_000
+        )
         results: list[object] = []
         for number, cell in enumerate(query.cells):
             done = export(

@@ -119,11 +119,13 @@ class Guard:
 
     def check(self, sql: str) -> CheckedQuery:
         """Parses, binds, splits and verifies, as a stage-1 worker does."""
-        return check_query(self.connection, self.tables, sql, min_units=MIN_UNITS)
+        return check_query(
+            self.connection, self.tables, sql, min_units=MIN_UNITS, dominance_ppm=850_000
+        )
 
     def verify_plan(self, plan: object, claim: Claim) -> CellSchema:
         """Verifies a plan, whoever made it and whatever is claimed of it."""
-        return verify(plan, self.tables, claim, min_units=MIN_UNITS)
+        return verify(plan, self.tables, claim, min_units=MIN_UNITS, dominance_ppm=850_000)
 
     def emptied(self, directory: Path) -> Guard:
         """The guard over the same table without rows."""

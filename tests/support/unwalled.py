@@ -233,7 +233,11 @@ def _stage2(channel: _Channel, lent: list[engine.Connection]) -> None:
 
 def _release(channel: _Channel, _lent: list[engine.Connection]) -> None:
     channel.send({"type": "ready"})
-    channel.send(release.Release(channel).answer())  # type: ignore[arg-type]
+    try:
+        channel.send(release.Release(channel).answer())  # type: ignore[arg-type]
+    finally:
+        if channel.files:
+            os.close(channel.files[-1])  # the delta, which its worker would close by ending
 
 
 _WORK: dict[str, Callable[[_Channel, list[engine.Connection]], None]] = {

@@ -1,5 +1,6 @@
 """Automatic answers: narrowed where possible, refused where not, never beyond the offer."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -216,3 +217,35 @@ def test_no_answer_goes_beyond_offer_and_limits(
     assert answer_request(made, limits, given, NOW) == Agree(given)
     if isinstance(got, Agree):
         assert given == asked
+
+
+OURS, THEIRS = ("sha256:" + digit * 64 for digit in "ab")
+
+
+@pytest.mark.parametrize(
+    ("asked", "offered", "given"),
+    [
+        ((), (), ()),
+        ((OURS,), (), (OURS,)),
+        ((), (OURS,), (OURS,)),
+        ((OURS, THEIRS), (OURS,), (OURS,)),
+        ((OURS,), (THEIRS, OURS), (OURS,)),
+    ],
+)
+def test_measurements_are_narrowed(
+    asked: tuple[str, ...], offered: tuple[str, ...], given: tuple[str, ...]
+) -> None:
+    wanted = replace(terms(), measurements=asked)
+    made = offer()
+    made = replace(made, terms=replace(made.terms, measurements=offered))
+    expected = replace(terms(), measurements=given)
+    answered = answer_request(made, made.limits, wanted, NOW)
+    assert answered == (Agree(wanted) if given == asked else Counter(expected))
+
+
+def test_measurements_of_other_code_are_refused() -> None:
+    made = offer()
+    made = replace(made, terms=replace(made.terms, measurements=(THEIRS,)))
+    answered = answer_request(made, made.limits, replace(terms(), measurements=(OURS,)), NOW)
+    assert isinstance(answered, Refuse)
+    assert answered.rule == "measurements"

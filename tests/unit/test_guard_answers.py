@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from clinic import Clinic, open_clinic
+from clinic import Clinic, assert_same_answer, open_clinic
 
 _QUERIES = Path(__file__).parents[1] / "support" / "clinic_queries.sql"
 QUERIES = [
@@ -24,12 +22,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
 
 @pytest.mark.parametrize("sql", QUERIES)
 def test_answer(clinic: Clinic, sql: str) -> None:
-    guarded, plain = clinic.answer(sql), clinic.plain(sql)
-    if "ORDER BY" not in sql:
-        guarded, plain = sorted(guarded, key=_order), sorted(plain, key=_order)
-    assert len(guarded) == len(plain)
-    for mine, theirs in zip(guarded, plain, strict=True):
-        assert all(map(_is_same, mine, theirs)), (mine, theirs)
+    assert_same_answer(clinic, sql)
 
 
 def test_branch_without_rows_is_null(clinic: Clinic) -> None:
@@ -45,22 +38,3 @@ def test_branch_without_rows_is_null(clinic: Clinic) -> None:
 def test_names_are_the_analysts(clinic: Clinic) -> None:
     sql = "SELECT CASE WHEN sex = 'f' THEN 1 END AS f, 1, NULL, count(*) FROM patient GROUP BY 1"
     assert clinic.answer_columns(sql) == ["f", "1", "NULL", "count_star()"]
-
-
-def _is_same(mine: object, theirs: object) -> bool:
-    if mine is None and theirs == 0 and not isinstance(theirs, bool):
-        return True  # what nobody contributes to is withheld
-    if isinstance(mine, float) or isinstance(theirs, float):
-        if not isinstance(mine, float | int | Decimal) or not isinstance(theirs, float | Decimal):
-            return mine == theirs
-        return math.isclose(float(mine), float(theirs), rel_tol=1e-9, abs_tol=1e-9)
-    return mine == theirs
-
-
-def _order(row: tuple[object, ...]) -> tuple[tuple[bool, str], ...]:
-    return tuple(
-        (value is None or value == 0, f"{float(value):.6g}")
-        if isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-        else (value is None, str(value))
-        for value in row
-    )

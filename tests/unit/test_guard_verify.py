@@ -10,6 +10,8 @@ from clinic import Clinic, open_clinic
 
 from luoshu.sandbox import engine
 from luoshu.sandbox.errors import GuardRefusalError
+from luoshu.sandbox.guard.plan_fields import PlanError
+from luoshu.sandbox.guard.plan_reader import read_plan
 from luoshu.sandbox.schema import (
     BIGINT,
     VARCHAR,
@@ -31,10 +33,12 @@ SETS = (
     "count(*) FILTER (WHERE level = CAST('1' AS BIGINT)) AS a2 FROM patient "
     "WHERE sex = 'f' OR level = CAST('1' AS BIGINT) GROUP BY ward, pid"
 )
+SPREAD = "AND CAST(max(abs(x1)) AS DOUBLE) <= CAST('0.85' AS DOUBLE) * CAST(sum(abs(x1)) AS DOUBLE)"
 GUARDED = (
-    "SELECT v.pid AS u, count(*) AS a0 FROM visit v CROSS JOIN (SELECT kind AS x0, count(*) AS x1 "
-    "FROM visit GROUP BY kind HAVING count(DISTINCT pid) >= CAST('3' AS BIGINT)) s "
-    "WHERE v.kind = s.x0 AND v.code < s.x1 GROUP BY v.pid"
+    "SELECT v.pid AS u, count(*) AS a0 FROM visit v CROSS JOIN (SELECT x0, sum(x1) AS x1 FROM "
+    "(SELECT kind AS x0, count(*) AS x1 FROM visit GROUP BY kind, pid) GROUP BY x0 "
+    "HAVING count(*) FILTER (WHERE x1 <> CAST('0' AS BIGINT)) >= CAST('3' AS BIGINT) "
+    f"{SPREAD}) s WHERE v.kind = s.x0 AND v.code < s.x1 GROUP BY v.pid"
 )
 EXISTS = (
     "SELECT p.pid AS u, count(*) AS a0 FROM patient p WHERE EXISTS (SELECT 1 FROM visit v "
@@ -57,6 +61,18 @@ KEYED = (
     "SELECT v.kind AS k0, v.pid AS u, count(*) AS a0 FROM visit v CROSS JOIN item i "
     "WHERE v.visit_id = i.visit_id GROUP BY v.kind, v.pid"
 )
+
+
+NULL_SAFE = (
+    "SELECT v.kind AS k0, v.pid AS u, count(*) AS a0 FROM visit v CROSS JOIN item i "
+    "WHERE v.pid = i.unit_of_item AND v.visit_id IS NOT DISTINCT FROM i.visit_id "
+    "GROUP BY v.kind, v.pid"
+)
+INNER_KEY = (
+    "SELECT s.x0 AS u, count(*) AS a0 FROM (SELECT pid AS x0, balance AS x1 FROM patient "
+    "GROUP BY pid, balance) s GROUP BY s.x0"
+)
+ZEROS = INNER.replace("sum(s.x1)", "sum(coalesce(s.x1, CAST('0' AS BIGINT)))")
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +109,13 @@ AGGREGATED = (
 )
 
 
-@pytest.mark.parametrize("sql", [GUARDED, EXISTS, LEFT, TWICE, INNER, KEYED, FAN, AGGREGATED])
+@pytest.mark.parametrize(
+    "sql",
+    [GUARDED, EXISTS, LEFT, TWICE, INNER, KEYED, NULL_SAFE, INNER_KEY, ZEROS, FAN, AGGREGATED],
+)
 def test_other_forms_are_proven(clinic: Clinic, sql: str) -> None:
     assert clinic.verify(sql).components
-    assert clinic.verify(sql, "u" if sql != INNER else "s").components
+    assert clinic.verify(sql, "s" if sql in {INNER, ZEROS} else "u").components
 
 
 def test_bounded_sum_has_its_rows(clinic: Clinic) -> None:
@@ -271,14 +290,6 @@ UNWEIGHED = {
         "s",
     ),
     "a sum of extremes of weights": (OUTER.format(x="max(c.code)", where=""), "s"),
-    "a sum of weights to compare with": (
-        "SELECT v.pid AS u, count(*) AS a0 FROM visit v CROSS JOIN (SELECT w.kind AS x0, "
-        "sum(w.cost * c.fee) AS x1 FROM visit w CROSS JOIN codes c WHERE w.code = c.code "
-        "GROUP BY w.kind HAVING count(DISTINCT w.pid) FILTER (WHERE w.cost IS NOT NULL AND "
-        "c.fee IS NOT NULL) >= CAST('3' AS BIGINT)) s "
-        "WHERE v.kind = s.x0 AND CAST(v.cost AS DECIMAL(38,4)) < s.x1 GROUP BY v.pid",
-        "s",
-    ),
     "digits as a condition on values": (
         "SELECT s.u AS u, count(*) AS a0 FROM (SELECT p.pid AS u, bit_or(CASE WHEN p.salary <> "
         "CAST('0' AS BIGINT) THEN c.code ELSE NULL END) AS y FROM patient AS p CROSS JOIN codes c "
@@ -296,6 +307,16 @@ def test_weights_without_their_digits_are_refused(clinic: Clinic, sql: str, kind
     assert refused.value.code == "GUARD_UNPROVEN"
 
 
+def test_groups_to_compare_with_have_no_weights(clinic: Clinic) -> None:
+    other = (
+        "SELECT count(*) FROM visit v WHERE v.cost < (SELECT sum({}) FROM visit w "
+        "JOIN codes c ON w.code = c.code WHERE w.kind = v.kind)"
+    )
+    with pytest.raises(GuardRefusalError, match="added up over several units"):
+        clinic.check(other.format("c.fee"))
+    assert clinic.check(other.format("w.cost")).cells
+
+
 def test_digits_are_added_up_in_no_mode(clinic: Clinic) -> None:
     sql = OUTER.format(x="bit_or(c.code)", where="")
     with pytest.raises(GuardRefusalError):
@@ -308,8 +329,10 @@ FORGETFUL = {
     "sets that are released": (SETS, "sss"),
     "set of another value": (SETS.replace("(WHERE sex = 'f')", "(WHERE sex = 'm')"), "sgg"),
     "set of less": (SETS.replace("(WHERE sex = 'f')", "(WHERE sex = 'f' AND smokes)"), "sgg"),
-    "having": (GUARDED.replace("HAVING count(DISTINCT pid) >= CAST('3' AS BIGINT)", ""), "s"),
+    "having": (GUARDED[: GUARDED.index("HAVING")] + GUARDED[GUARDED.index(") s WHERE") :], "s"),
     "some of having": (GUARDED.replace("'3'", "'2'"), "s"),
+    "dominance": (GUARDED.replace(SPREAD, ""), "s"),
+    "some of dominance": (GUARDED.replace("'0.85'", "'0.86'"), "s"),
     "unit in GROUP BY": (
         GOOD.replace("GROUP BY p.ward, p.pid", "GROUP BY p.ward").replace(
             "p.pid AS u", "min(p.pid) AS u"
@@ -391,6 +414,41 @@ FORGETFUL = {
         "s",
     ),
     "table function": ("SELECT range AS k0 FROM range(10)", ""),
+}
+
+
+FORGETFUL |= {
+    "key that may be NULL": (
+        KEYED.replace("v.visit_id = i.visit_id", "v.visit_id IS NOT DISTINCT FROM i.visit_id"),
+        "s",
+    ),
+    "key beside another column": (
+        NULL_SAFE.replace("FROM i.visit_id", "FROM i.drug"),
+        "s",
+    ),
+    "inner key without a use": (INNER_KEY.replace("balance", "passport"), "s"),
+    "inner key that comes out": (
+        INNER_KEY.replace("SELECT s.x0 AS u", "SELECT s.x1 AS k0, s.x0 AS u") + ", s.x1",
+        "s",
+    ),
+    "NULL as one": (ZEROS.replace("s.x1, CAST('0'", "s.x1, CAST('1'"), "s"),
+    "NULL as another column": (
+        "SELECT pid AS u, coalesce(sum(coalesce(level, age)), CAST('0' AS HUGEINT)) AS a0 "
+        "FROM patient GROUP BY pid",
+        "s",
+    ),
+    "NULLs of a bounded column as zeros": (
+        "SELECT pid AS u, coalesce(sum(coalesce(age, CAST('0' AS BIGINT))), CAST('0' AS HUGEINT)) "
+        "AS a0, count(*) AS a1 FROM patient GROUP BY pid",
+        "ss",
+    ),
+    "percentile": (
+        "SELECT pid AS u, coalesce(quantile_disc(age, 0.5), CAST('0' AS BIGINT)) AS a0 "
+        "FROM patient GROUP BY pid",
+        "s",
+    ),
+    "percentile to compare with": (GUARDED.replace("count(*) AS x1", "median(code) AS x1"), "s"),
+    "full join": (LEFT.replace("LEFT JOIN", "FULL JOIN"), "s"),
 }
 
 
@@ -497,13 +555,49 @@ def test_any_changed_value_is_noticed(clinic: Clinic, sql: str, kinds: str) -> N
 def _is_harmless(path: tuple[Any, ...], _value: object, _other: object) -> bool:
     # A condition may compare with any text or enough units; and a column may be another one of
     # the same type that is declared for the same use.
-    # A literal's cast succeeds either way, and what a function could take says nothing.
+    # A literal's cast succeeds either way; what a function could take, and whether it was written
+    # as an operator, says nothing.
     return (
         path[-2:] == ("value", "value")
         or "column_indexes" in path
         or "arguments" in path
-        or path[-1] in {"index", "try_cast"}
+        or path[-1] in {"index", "try_cast", "is_operator"}
     )
+
+
+READ = {
+    "half-open BETWEEN": (
+        "SELECT 1 FROM patient p WHERE (SELECT count(*) FROM visit v WHERE v.pid = p.pid) "
+        "BETWEEN 1 AND 3",
+        {"lower_inclusive": False},
+    ),
+    "column beside a filter's": (
+        "SELECT l.cost FROM patient p, LATERAL (SELECT cost FROM visit v WHERE v.pid = p.pid "
+        "ORDER BY cost LIMIT 1) l",
+        {"projection_map": [0, 9]},
+    ),
+    "offset of a frame by TRY_CAST": (
+        "SELECT sum(fee) OVER (ORDER BY code ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM codes",
+        {"try_cast": True},
+    ),
+}
+
+
+@pytest.mark.parametrize(("sql", "change"), READ.values(), ids=READ)
+def test_reader_notices_other_meanings(clinic: Clinic, sql: str, change: dict[str, object]) -> None:
+    (name, value) = next(iter(change.items()))
+    plan = engine.bind(clinic.connection, sql)
+    assert read_plan(plan)
+    places = [node for node in objects(plan) if node.get(name) not in (None, [], value)]
+    assert places, "nothing was changed"
+    for node in places:
+        before, node[name] = node[name], value
+        if name == "try_cast" and node.get("is_default_cast") is False:
+            node[name] = before  # TRY_CAST of the analyst's own
+            continue
+        with pytest.raises(PlanError):
+            read_plan(plan)
+        node[name] = before
 
 
 @pytest.mark.parametrize(

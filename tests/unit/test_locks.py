@@ -54,7 +54,7 @@ def test_development_lock_contains_the_running_lock() -> None:
     assert pinned("requirements.lock") < pinned("requirements-dev.lock")
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, "requirements-fuzz.lock"])
 def test_lock_names_no_address(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert "://" not in text

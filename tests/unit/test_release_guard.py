@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -236,6 +237,39 @@ def test_a_few_groups_that_make_up_another(
     target = next(iter(added))
     del added[target]
     assert holder.release(one(added, query="union")).rows == [[(None,)]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("is_union_first", [True, False])
+def test_groups_that_everybody_is_in_eight_of(
+    holder: Holder, seed: int, is_union_first: bool
+) -> None:
+    """Where a search that goes step by step sees nothing, whatever it begins with."""
+    rng = random.Random(seed)
+    cells: dict[tuple[str], dict[int, tuple[int]]] = {(f"g{n:02}",): {} for n in range(14)}
+    for unit in range(300):
+        for name in rng.sample(sorted(cells), 8):
+            cells[name][unit] = (1,)
+    added = {unit: sum(unit in cells[name] for name in sorted(cells)[:7]) for unit in range(1, 300)}
+    union = one({unit: (rows,) for unit, rows in added.items() if rows}, query="union")
+    groups = result(cells, [ROWS], query="groups")
+    if is_union_first:
+        assert holder.release(union).rows != [[(None,)]]
+        assert len(holder.release(groups).rows[0]) == 13
+    else:
+        assert len(holder.release(groups).rows[0]) == 14
+        assert holder.release(union).rows == [[(None,)]]
+
+
+def test_a_group_that_others_of_many_nearly_make_up(holder: Holder) -> None:
+    """Within one result: everybody of two groups is in a third as well, but one person."""
+    cells: Cells = {
+        **{(f"g{n:02}",): people(range(n * 50, n * 50 + 50)) for n in range(14)},
+        ("both",): people(range(1, 100)),
+    }
+    released = holder.release(result(cells, [ROWS], query="groups"))
+    assert len(released.rows[0]) == 14
+    assert {item.rule for item in released.explained} == {Rule.RESULT}
 
 
 def test_earlier_total_against_new_groups_of_many(holder: Holder) -> None:

@@ -42,6 +42,12 @@ for first in range(3):
         }
         components = [ROWS, total("a", wide=True)]
         holder.release(result(cells, components), result({(): cells["1",]}, components))
+shared = {
+    (f"{n:02}",): {u: (1, u) for u in range(300) if pow(3, u, 307) * (n + 1) % 307 % 14 < 8}
+    for n in range(14)
+}
+holder.release(result(shared, components))
+holder.release(result({(): {u: (7, 8 * u) for u in range(1, 300)}}, components))
 new = set(sys.modules) - before - {"release_world"}
 print(sorted(name for name in new if name.split(".")[0] not in sys.stdlib_module_names))
 """

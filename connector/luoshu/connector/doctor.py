@@ -143,8 +143,11 @@ def _isolation() -> Iterator[Finding]:
 
     with closing(BwrapIsolation(IsolationConfig())) as isolation:
         findings = isolation.check()
+        measurement = "" if findings else isolation.measurement
     if not findings:
-        yield Finding("isolation", Level.OK, "bubblewrap isolates a process here")
+        yield Finding(
+            "isolation", Level.OK, f"bubblewrap isolates a process here; workers: {measurement}"
+        )
     for finding in findings:
         yield Finding(
             "isolation", Level.MISSING, f"{finding.message} [{finding.code}]", finding.remedy

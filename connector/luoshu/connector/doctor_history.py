@@ -25,11 +25,13 @@ def check_history(directory: Path, address: str | None) -> Iterator[Finding]:
 
     known = [] if address is None else _known(address)
     damaged: list[str] = []
+    size = 0
     for domain, name, digest in known:
         path = domain_directory(directory / HISTORY, domain) / name
         try:
             if file_digest(path) != digest:
                 damaged.append(f"{path} was altered")
+            size += path.stat().st_size
         except OSError as error:
             damaged.append(f"{path}: {error.strerror}")
     if damaged:
@@ -42,7 +44,9 @@ def check_history(directory: Path, address: str | None) -> Iterator[Finding]:
             "Put the files back from a backup; docs/usage-log.md says what to do without one.",
         )
     else:
-        count = "nothing was released yet" if not known else f"{len(known)} files, as the log says"
+        count = "nothing was released yet"
+        if known:
+            count = f"{len(known)} files of {-(-size // 1_000_000)} MB, as the log says"
         yield Finding(_CHECK, Level.OK, count)
 
 

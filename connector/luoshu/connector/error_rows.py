@@ -132,6 +132,15 @@ ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
         "请更正模板名称或取值；可用 `luoshu contract show` 查看模板及允许的取值。",
     ),
     (
+        "MEASUREMENT_DENIED",
+        "PERMISSION_DENIED",
+        "The contract asks for other code than the node's workers run.",
+        "Negotiate with this node's measurement, or ask the holder to run a version that is named; "
+        "`luoshu doctor` shows it.",
+        "合约要求的代码与该节点工作进程运行的代码不同。",
+        "请运行合约指定的版本，或以该节点的度量值重新协商；可用 `luoshu doctor` 查看。",
+    ),
+    (
         "POLICY_DENIED",
         "PERMISSION_DENIED",
         "The contract's terms don't permit this use.",

@@ -18,6 +18,7 @@ An offer is either the full document (`terms` in ODRL form) or the short form::
         - name: by-year
           sql: SELECT count(*) FROM lung WHERE year = $year
           parameters: {year: {type: integer, range: [2000, 2025]}}
+      measurements: ["sha256:…"]       # of the code under which alone may be computed
       answer: manual                   # or automatic, the default
       visible_to: ["*"]                # or participant ids; everyone by default
 
@@ -52,7 +53,16 @@ from luoshu.contracts.times import format_time
 from luoshu.sdk.errors import InvalidRequestError
 from luoshu.sdk.terms import RELEASE_KEYS, with_rules
 
-_TERMS = {"purposes", "uses", "not_before", "not_after", "regions", "min_units", "templates"}
+_TERMS = {
+    "purposes",
+    "uses",
+    "not_before",
+    "not_after",
+    "regions",
+    "min_units",
+    "templates",
+    "measurements",
+}
 _TERMS |= {"mode", *RELEASE_KEYS}
 _OPTIONAL = {"terms", "limits", "answer", "visible_to"} | _TERMS
 _LIMITS = {"max_uses", "purposes", "latest_end", "regions"}
@@ -114,6 +124,7 @@ def read_offer(value: JsonValue) -> Offer:
             min_units=_min_units(fields),
             mode=_mode(fields),
             templates=_templates(fields),
+            measurements=_names(fields, "measurements"),
         )
         rules = {name: fields.raw(name) for name in RELEASE_KEYS if name in fields}
         document["terms"] = replace(terms, release=with_rules(terms.release, rules)).to_payload()

@@ -41,8 +41,8 @@ class Refuse:
     """End the negotiation.
 
     Attributes:
-        rule: Which bound it is about: ``purpose``, ``region``, ``validity``, ``release`` or
-            ``templates``.
+        rule: Which bound it is about: ``purpose``, ``region``, ``validity``, ``release``,
+            ``templates`` or ``measurements``.
         reason: Public text for the termination.
     """
 
@@ -85,23 +85,27 @@ def answer_request(offer: Offer, limits: Limits, asked: Terms, now: datetime) ->
         if isinstance(fitted, Refuse):
             return fitted
         permissions.append(fitted)
-    templates = asked.templates
-    if offer.terms.templates:
-        # Any SQL is more than what the offer allows, and its templates are what is left of that.
-        templates = tuple(
-            template
-            for template in asked.templates or offer.terms.templates
-            if template in offer.terms.templates
-        )
-        if not templates:
-            return Refuse("templates", "the offer allows its own query templates only")
+    templates = _within(asked.templates, offer.terms.templates)
+    if templates is None:
+        return Refuse("templates", "the offer allows its own query templates only")
+    measurements = _within(asked.measurements, offer.terms.measurements)
+    if measurements is None:
+        return Refuse("measurements", "the offer computes with code of its own measurements only")
     given = Terms(
         permissions=tuple(dict.fromkeys(permissions)),
         release=asked.release,
         prohibitions=_join(asked.prohibitions, offer.terms.prohibitions),
         templates=templates,
+        measurements=measurements,
     )
     return Agree(asked) if given == asked else Counter(given)
+
+
+def _within(asked: tuple[_Item, ...], offered: tuple[_Item, ...]) -> tuple[_Item, ...] | None:
+    """What is asked for of a list, where an empty one allows anything; None if nothing is left."""
+    if not offered:
+        return asked
+    return tuple(item for item in asked or offered if item in offered) or None
 
 
 def _fit_any(asked: Rule, offered: Iterable[Rule], limits: Limits, now: datetime) -> Rule | Refuse:

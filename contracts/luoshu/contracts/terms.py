@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from luoshu.contracts.attestation import MAX_MEASUREMENTS, check_measurements
 from luoshu.contracts.canonical import JsonObject, JsonValue
 from luoshu.contracts.constraint import (
     Bounds,
@@ -25,6 +26,7 @@ from luoshu.contracts.constraint import (
 )
 from luoshu.contracts.errors import DocumentError
 from luoshu.contracts.fields import Fields
+from luoshu.contracts.ids import check_digest
 from luoshu.contracts.release_terms import ReleaseMode, ReleaseScope, ReleaseTerms
 from luoshu.contracts.templates import MAX_TEMPLATES, QueryTemplate, check_templates
 from luoshu.contracts.times import format_time
@@ -108,12 +110,15 @@ class Terms:
         release: What may leave the sandbox.
         prohibitions: These win over permissions.
         templates: The only queries that may be asked; empty allows any SQL.
+        measurements: ``sha256:<hex>`` of the code under which alone may be computed; empty allows
+            any. See `luoshu.contracts.attestation`.
     """
 
     permissions: tuple[Rule, ...]
     release: ReleaseTerms
     prohibitions: tuple[Rule, ...] = ()
     templates: tuple[QueryTemplate, ...] = ()
+    measurements: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.permissions) <= _MAX_RULES or len(self.prohibitions) > _MAX_RULES:
@@ -121,6 +126,7 @@ class Terms:
                 f"terms need 1 to {_MAX_RULES} permissions and at most {_MAX_RULES} prohibitions"
             )
         check_templates(self.templates)
+        check_measurements(self.measurements)
 
     @property
     def purposes(self) -> frozenset[str] | None:
@@ -172,6 +178,8 @@ class Terms:
             payload["prohibition"] = [rule.to_payload() for rule in self.prohibitions]
         if self.templates:
             payload["templates"] = [template.to_payload() for template in self.templates]
+        if self.measurements:
+            payload["measurements"] = list(self.measurements)
         return payload
 
     @classmethod
@@ -183,7 +191,10 @@ class Terms:
                 obligation.
         """
         fields = Fields(
-            value, "terms", {"permission", "release"}, {"prohibition", "obligation", "templates"}
+            value,
+            "terms",
+            {"permission", "release"},
+            {"prohibition", "obligation", "templates", "measurements"},
         )
         if "obligation" in fields:
             raise fields.error(
@@ -199,11 +210,17 @@ class Terms:
             templates = fields.array(
                 "templates", QueryTemplate.from_payload, minimum=1, maximum=MAX_TEMPLATES
             )
+        measurements: tuple[str, ...] = ()
+        if "measurements" in fields:
+            measurements = fields.strings(
+                "measurements", check_digest, minimum=1, maximum=MAX_MEASUREMENTS
+            )
         return cls(
             fields.array("permission", Rule.from_payload, minimum=1, maximum=_MAX_RULES),
             ReleaseTerms.from_payload(fields.raw("release")),
             prohibitions,
             templates,
+            measurements,
         )
 
 
@@ -221,6 +238,7 @@ def simple_terms(
     scope: ReleaseScope | None = None,
     debits: int | None = None,
     templates: Sequence[QueryTemplate] = (),
+    measurements: Sequence[str] = (),
 ) -> Terms:
     """Builds terms of one permission to compute; what isn't given isn't bounded.
 
@@ -237,6 +255,7 @@ def simple_terms(
         scope: What a result is compared with.
         debits: Before the contract is suspended.
         templates: The only queries that may be asked; none allows any SQL.
+        measurements: Of the code under which alone may be computed; none allows any.
 
     Raises:
         DocumentError: A value is not fit for its constraint.
@@ -256,7 +275,9 @@ def simple_terms(
         constraints.append(Constraint(LeftOperand.REGION, Operator.IS_PART_OF, tuple(regions)))
     release = ReleaseTerms(mode, min_units, jitter, dominance_ppm, scope, debits)
     permission = Rule(Action.COMPUTE, tuple(constraints))
-    return Terms((permission,), release, templates=tuple(templates))
+    return Terms(
+        (permission,), release, templates=tuple(templates), measurements=tuple(measurements)
+    )
 
 
 def _union(sets: Iterable[frozenset[str] | None]) -> frozenset[str] | None:

@@ -25,6 +25,7 @@ from luoshu.sandbox.schema import (
 _MAX_MESSAGE = 4096
 _MAX_COLUMNS = 4096
 _MAX_CELL_QUERIES = 256
+_MAX_PUBLIC = 10_000
 _MAX_ROWS = 2**31 - 1
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FILE_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -100,17 +101,27 @@ def released_as_they_are(results: Sequence[Stage1Result]) -> ReleasedAnswer:
     return ReleasedAnswer(tuple(list(r.keys) for r in results), 0, 0, 0, "", ())
 
 
-def read_verified(
-    answer: _Message, tables: Mapping[str, TableSchema]
-) -> tuple[tuple[CellSchema, ...], str]:
+@dataclass(frozen=True, slots=True)
+class VerifiedAnswer:
+    """The guard's verdict.
+
+    Attributes:
+        cells: Schemas of the cell queries.
+        stage2: SQL over released cells.
+        public: Values of key columns of public tables in wire form, by `catalog.table.column`.
+    """
+
+    cells: tuple[CellSchema, ...]
+    stage2: str
+    public: Mapping[str, tuple[str | bool | None, ...]]
+
+
+def read_verified(answer: _Message, tables: Mapping[str, TableSchema]) -> VerifiedAnswer:
     """Reads the guard's verdict.
 
     Args:
         answer: Of stage 1.
         tables: What the query may read, by `catalog.table`.
-
-    Returns:
-        Schemas of the cell queries, and the SQL of stage 2.
 
     Raises:
         QueryError: The SQL isn't valid.
@@ -120,7 +131,7 @@ def read_verified(
     """
     if answer.get("type") == "refused":
         raise _refusal(answer)
-    fields = exact_fields(answer, "type", "cells", "stage2")
+    fields = exact_fields(answer, "type", "cells", "stage2", "public")
     cells, stage2 = fields["cells"], fields["stage2"]
     if fields["type"] != "verified" or not isinstance(stage2, str):
         raise SchemaError("not a verified plan")
@@ -131,7 +142,39 @@ def read_verified(
         for name in schema.tables:
             if name not in tables or tables[name].unit is None:
                 raise SchemaError("cells of unknown tables")
-    return schemas, stage2
+    return VerifiedAnswer(schemas, stage2, _public_keys(fields["public"], schemas, tables))
+
+
+def _public_keys(
+    value: object, schemas: Sequence[CellSchema], tables: Mapping[str, TableSchema]
+) -> dict[str, tuple[str | bool | None, ...]]:
+    """Checks that they are different values of columns of public tables, of the keys' types.
+
+    Raises:
+        SchemaError: They aren't.
+    """
+    kinds = {
+        name: kind
+        for schema in schemas
+        for name, kind in zip(schema.key_columns, schema.keys, strict=False)
+    }
+    if not isinstance(value, dict):
+        raise SchemaError("public keys must be an object")
+    found = {}
+    for name, values in value.items():
+        table = tables.get(str(name).rpartition(".")[0])
+        if name not in kinds or table is None or table.unit is not None:
+            raise SchemaError("values of what is no public key")
+        if not isinstance(values, list):
+            raise SchemaError("values must be a list")
+        try:
+            rows = wire.decode_rows([[item] for item in values], [kinds[name]], _MAX_PUBLIC)
+        except wire.WireError:
+            raise SchemaError("values of another type") from None
+        if len(set(rows)) < len(rows):
+            raise SchemaError("a value of a public key twice")
+        found[name] = tuple(values)
+    return found
 
 
 def _refusal(answer: _Message) -> Exception:

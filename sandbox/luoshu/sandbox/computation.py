@@ -233,7 +233,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         return "An isolated worker did not start; `luoshu doctor` says more."
 
     async def verify(self) -> VerifiedPlan:
-        """Parses, binds and verifies the query. Nothing of the data is read.
+        """Parses, binds and verifies the query. Nothing of protected data is read.
 
         Raises:
             QueryError: It doesn't parse, or names what doesn't exist.
@@ -249,25 +249,27 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             said = await self._stop()
             raise SandboxUnavailableError(await self._why(), said) from None
         tables = [schema for product in self.products for schema in product.schemas()]
+        strict = strictest(self.rules, self.products)
         job: _Message = {
             "type": "verify",
             "sql": self.sql.encode("utf-8", "replace").decode(),  # a lone surrogate is no text
             "parameters": [parameter.to_json() for parameter in self.parameters],
             "tables": [schema.to_json() for schema in tables],
             "mode": self.rules.mode,
-            "min_units": strictest(self.rules, self.products).min_units,
+            "min_units": strict.min_units,
+            "dominance_ppm": strict.dominance_ppm,
         }
         answer = await self._timed("verify", self._ask(stage1, job))
         try:
-            cells, self._stage2 = answers.read_verified(
-                answer, {f"{t.catalog}.{t.table}": t for t in tables}
-            )
+            verified = answers.read_verified(answer, {f"{t.catalog}.{t.table}": t for t in tables})
         except SchemaError as error:
             raise SandboxFailureError(f"stage1 answered wrongly: {error}") from None
+        cells, self._stage2 = verified.cells, verified.stage2
         names = tuple(sorted({name for schema in cells for name in schema.tables}))
         used = self._used(names)
         rules = strictest(self.rules, used)
-        self._plan = VerifiedPlan(cells, names, rules, self._privacy(rules, cells, used, tables))
+        privacy = self._privacy(rules, verified, used, tables)
+        self._plan = VerifiedPlan(cells, names, rules, privacy)
         return self._plan
 
     def _check_mode(self) -> None:
@@ -292,7 +294,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
     def _privacy(
         self,
         rules: ReleaseRules,
-        cells: Sequence[CellSchema],
+        verified: answers.VerifiedAnswer,
         used: Sequence[PreparedProduct],
         tables: Sequence[TableSchema],
     ) -> PrivacyPlan | None:
@@ -309,7 +311,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
             raise refuse(
                 Refusal.MODE, "Neither contract nor product say what a computation may cost."
             )
-        return dp_agreement.plan_computation(limits, cells, tables)
+        return dp_agreement.plan_computation(limits, verified.cells, tables, verified.public)
 
     def _used(self, tables: Sequence[str]) -> list[PreparedProduct]:
         """The products whose protected tables a plan reads.

@@ -331,8 +331,8 @@ class CellSchema:
         components: In order.
         prefix: Number of leading keys that name a group of cells which are released together or
             not at all (COUNT(DISTINCT column)); None where each cell stands alone.
-        key_columns: For each key the declared column that it is, as `catalog.table.column`, or ""
-            for a derived key.
+        key_columns: For each key the column of a protected or public table that it is, as
+            `catalog.table.column`, or "" for a derived key.
     """
 
     tables: tuple[str, ...]

@@ -14,6 +14,7 @@ from luoshu.connector.compute.budget import PrivacyCharge
 from luoshu.connector.compute.entries import Pseudonyms, Subject
 from luoshu.connector.compute.gatekeeping import AuthenticRequest, Gatekeeper, RequestKey, Ruling
 from luoshu.connector.compute.history import ScopedHistory
+from luoshu.connector.compute.measured import measurement_refusal
 from luoshu.connector.compute.outcome import ComputationState, Refusal
 from luoshu.connector.compute.projection import Computation, find_computation, find_debits
 from luoshu.connector.errors import NodeError
@@ -80,6 +81,8 @@ class Recorder:
         verdict = self.verdict(tx, asked)
         if verdict.refused is None:
             ruling, contract_id = verdict.ruling, asked.request.contract_id
+            if other := measurement_refusal(verdict.state.terms, measurement):
+                return other.error(self.refusal(tx, asked, other, ruling))
             if charge is not None and (
                 exhausted := budget.refusal_of(tx.connection, contract_id, charge)
             ):

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.claims import Claim
-from luoshu.sandbox.guard.constants import is_constant
+from luoshu.sandbox.guard.constants import constant_value, is_constant
 from luoshu.sandbox.guard.facts import (
     Column,
     Inner,
+    Never,
+    PublicValue,
     Unit,
     UnprovenError,
     check_key,
+    is_zero,
     monomial,
 )
 from luoshu.sandbox.guard.obligations import branches_owed, check_partition
@@ -34,7 +37,7 @@ _WIDE = 2**36
 
 @dataclass(frozen=True, slots=True)
 class Contributions:
-    """What the last aggregate yields.
+    """What the last aggregate yields; of one arm, if it is over UNION ALL.
 
     Attributes:
         columns: Of the statement's result.
@@ -47,11 +50,13 @@ class Contributions:
     conditions: Sequence[Expression]
 
 
-def cell_schema(found: Contributions, tables: Sequence[str], claim: Claim, mode: str) -> CellSchema:
+def cell_schema(
+    found: Sequence[Contributions], tables: Sequence[str], claim: Claim, mode: str
+) -> CellSchema:
     """Proves that rows are contributions: keys, the unit, then one value a component.
 
     Args:
-        found: What the statement yields.
+        found: What the statement yields, of each arm; the arms' are added up by cell and unit.
         tables: Every protected table that it reads.
         claim: Of the rewriter.
         mode: Release mode; in `dp` there are no thresholds, so no guard sets.
@@ -59,7 +64,54 @@ def cell_schema(found: Contributions, tables: Sequence[str], claim: Claim, mode:
     Raises:
         UnprovenError: They are anything else.
     """
-    columns, grouped, conditions = found.columns, found.grouped, found.conditions
+    arms = [_arm(each, claim) for each in found]
+    types = {(arm.unit.domain, *(key.type for key in arm.keys)) for arm in arms}
+    if len(types) != 1:
+        raise UnprovenError("arms of UNION ALL of different units or keys")
+    for place in range(len(claim.kinds)):
+        if not any(arm.values[place] for arm in arms):
+            raise UnprovenError("a component that no row is in")
+    components = [
+        _of_arms(
+            [_component(arm.values, place, claim.kinds, mode) for arm in arms if arm.values[place]]
+        )
+        for place in range(len(claim.kinds))
+    ]
+    if mode == "aggregate":
+        for arm in arms:
+            _require_sets(arm, arms, claim.kinds)
+    keys = arms[0].keys
+    if claim.prefix is not None and not 0 <= claim.prefix <= len(keys):
+        raise UnprovenError("a prefix of keys that are not there")
+    columns = zip(*(map(_column_name, arm.keys) for arm in arms), strict=True)
+    return CellSchema(
+        tuple(tables),
+        tuple(key.type for key in keys),
+        tuple(components),
+        claim.prefix,
+        tuple(names[0] if len(set(names)) == 1 else "" for names in columns),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Arm:
+    """Contributions that were looked at by themselves.
+
+    Attributes:
+        keys: The group keys.
+        unit: The unit.
+        values: Of each component; None if no row of this arm is in it.
+        conditions: What every aggregated row fulfils.
+    """
+
+    keys: tuple[Expression, ...]
+    unit: Unit
+    values: tuple[Inner | None, ...]
+    conditions: Sequence[Expression]
+
+
+def _arm(found: Contributions, claim: Claim) -> _Arm:
+    columns, grouped = found.columns, found.grouped
     count = len(columns) - 1 - len(claim.kinds)
     if grouped is None or count < 0 or not claim.kinds:
         raise UnprovenError("a result that is not aggregated per unit")
@@ -70,24 +122,18 @@ def cell_schema(found: Contributions, tables: Sequence[str], claim: Claim, mode:
         check_key(key)
         check_partition(key)
         check_stored(key.type)
-    values = [_inner(column) for column in columns[count + 1 :]]
-    components = []
-    for value, kind in zip(values, claim.kinds, strict=True):
-        components.append(_component(value, kind, values, claim.kinds, mode))
-    sets = [v for v, kind in zip(values, claim.kinds, strict=True) if kind is ComponentKind.SET]
-    if mode == "aggregate":
-        for value, kind in zip(values, claim.kinds, strict=True):
-            if kind is not ComponentKind.SET:
-                _require_sets(value.filter, conditions, sets, keys)
-    if claim.prefix is not None and not 0 <= claim.prefix <= count:
-        raise UnprovenError("a prefix of keys that are not there")
-    return CellSchema(
-        tuple(tables),
-        tuple(key.type for key in keys),
-        tuple(components),
-        claim.prefix,
-        tuple(_column_name(key) for key in keys),
-    )
+    return _Arm(keys, unit, tuple(map(_inner, columns[count + 1 :])), found.conditions)
+
+
+def _of_arms(components: Sequence[Component]) -> Component:
+    """One component over its arms.
+
+    Counted are units; a sum over two arms could add up somebody twice, and then differ from every
+    other sum in all units but one.
+    """
+    if len(components) > 1 and any(each.kind is not ComponentKind.UNITS for each in components):
+        raise UnprovenError("a sum, or a set, of several arms of UNION ALL")
+    return components[0]
 
 
 def check_stored(kind: ValueType) -> None:
@@ -105,38 +151,34 @@ def check_stored(kind: ValueType) -> None:
 def _column_name(key: Expression) -> str:
     if isinstance(key, Column):
         return f"{key.table.catalog}.{key.table.table}.{key.column.name}"
-    return ""
+    return key.source if isinstance(key, PublicValue) else ""
 
 
-def _inner(column: Expression) -> Inner:
+def _inner(column: Expression) -> Inner | None:
     if isinstance(column, plan.Call) and column.kind == "OPERATOR_COALESCE":
         value, *rest = column.children
         is_same = all(child.type == column.type for child in column.children)
-        if isinstance(value, Inner) and is_same and len(rest) == 1:
+        if isinstance(value, Inner | Never) and is_same and len(rest) == 1:
             # No digit is missing in all of no rows.
-            nothing = "-1" if value.function == "bit_and" else "0"
-            if _is_number(rest[0], nothing):
-                return value
+            is_all = isinstance(value, Inner) and value.function == "bit_and"
+            if _is_minus_one(rest[0]) if is_all else is_zero(rest[0]):
+                return value if isinstance(value, Inner) else None
+    if isinstance(column, Never) and column.type == BIGINT:
+        return None  # a count: of sums it would be NULL
     if isinstance(column, Inner) and column.function in {"count", "count_star"}:
         return column
     raise UnprovenError("a contribution that is not the sum of one component")
 
 
-def _is_number(expression: Expression, text: str) -> bool:
-    if not is_constant(expression):
-        return False
-    if isinstance(expression, plan.Call):
-        expression = expression.children[0]
-    return isinstance(expression, plan.Constant) and str(expression.value) == text
+def _is_minus_one(expression: Expression) -> bool:
+    return is_constant(expression) and str(constant_value(expression)) == "-1"
 
 
 def _component(
-    value: Inner,
-    kind: ComponentKind,
-    values: Sequence[Inner],
-    kinds: Sequence[ComponentKind],
-    mode: str,
+    values: Sequence[Inner | None], place: int, kinds: Sequence[ComponentKind], mode: str
 ) -> Component:
+    value, kind = values[place], kinds[place]
+    assert value is not None  # noqa: S101 - of arms that are in it
     if value.function in DIGITS or kind in DIGITS.values():
         if DIGITS.get(value.function) is not kind:
             raise UnprovenError("digits that are none, or that are released")
@@ -156,10 +198,11 @@ def _component(
             raise UnprovenError("a sum with declared bounds, over rows that may be NULL")
         rows = next(
             (
-                place
-                for place, other in enumerate(values)
-                if other.function == "count_star"
-                and kinds[place] is ComponentKind.SUM
+                number
+                for number, other in enumerate(values)
+                if other is not None
+                and other.function == "count_star"
+                and kinds[number] is ComponentKind.SUM
                 and set(other.filter) == set(value.filter)
             ),
             None,
@@ -180,20 +223,29 @@ def _says_present(condition: Expression, leaf: plan.Leaf) -> bool:
     )
 
 
-def _require_sets(
-    chosen: Sequence[Expression],
-    conditions: Sequence[Expression],
-    sets: Sequence[Inner],
-    keys: Sequence[Expression],
-) -> None:
+def _require_sets(arm: _Arm, arms: Sequence[_Arm], kinds: Sequence[ComponentKind]) -> None:
     """Requires a guard set for every branch of what chooses the rows of a component.
 
     The branches are of FILTER and WHERE together: a FILTER that leaves one person of a large
-    branch of WHERE, and nine of the other, is a choice between small sets.
+    branch of WHERE, and nine of the other, is a choice between small sets. Rows of several arms
+    are such a choice as well, so each arm is a branch.
 
-    A set's filter may repeat what holds for all rows, or all of the component's, anyway.
+    A set's filter may repeat what holds for all rows, or all of the component's, anyway. A set
+    is of one arm: others' rows would pad it.
     """
-    for branch in branches_owed((*conditions, *chosen), keys):
-        needed, allowed = branch - set(conditions), branch | set(conditions) | set(chosen)
-        if not any(needed <= set(each.filter) <= allowed for each in sets):
-            raise UnprovenError("a branch of OR that is not a set of its own")
+    sets = [
+        value
+        for place, value in enumerate(arm.values)
+        if value is not None and kinds[place] is ComponentKind.SET
+    ]
+    known = set(arm.conditions)
+    for place, value in enumerate(arm.values):
+        if value is None or kinds[place] is ComponentKind.SET:
+            continue
+        owed = branches_owed((*arm.conditions, *value.filter), arm.keys)
+        if not owed and sum(each.values[place] is not None for each in arms) > 1:
+            owed = [frozenset(value.filter)]
+        for branch in owed:
+            needed, allowed = branch - known, branch | known | set(value.filter)
+            if not any(needed <= set(each.filter) <= allowed for each in sets):
+                raise UnprovenError("a branch of OR, or an arm of UNION ALL, that is not a set")

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from luoshu.sandbox import engine
 from luoshu.sandbox.errors import QueryError
 from luoshu.sandbox.guard import plan
+from luoshu.sandbox.guard.checked_groups import GroupRules
 from luoshu.sandbox.guard.folding import Constants
-from luoshu.sandbox.guard.plan_reader import PlanError, read_plan
+from luoshu.sandbox.guard.plan_fields import PlanError
+from luoshu.sandbox.guard.plan_reader import read_plan
 from luoshu.sandbox.guard.pushdown import pushed_down
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.split import split
@@ -52,6 +54,7 @@ def check_query(
     sql: str,
     *,
     min_units: int,
+    dominance_ppm: int,
     mode: str = "aggregate",
 ) -> CheckedQuery:
     """Parses, binds, splits and verifies a query. Reads no data.
@@ -61,6 +64,7 @@ def check_query(
         tables: What the query may read.
         sql: The analyst's text.
         min_units: Fewest units of each group of a subquery that protected rows are compared with.
+        dominance_ppm: Most that one unit may contribute to such a group, in parts per million.
         mode: The release mode: `dp` accepts no such subquery.
 
     Raises:
@@ -84,7 +88,8 @@ def check_query(
             f"The guard does not know {shown(error)}; ask in a simpler form.",
         ) from None
     names = _names(connection, sql, root)
-    stages = split(root, names, tables, min_units, Constants(connection), mode=mode)
+    rules = GroupRules(min_units, dominance_ppm)
+    stages = split(root, names, tables, rules, Constants(connection), mode=mode)
     found = []
     for request in stages.cells:
         try:
@@ -94,7 +99,9 @@ def check_query(
             raise refuse(
                 Refusal.UNPROVEN, "The guard could not bind the query; ask in a simpler form."
             ) from None
-        schema = verify(bound, tables, request, min_units=min_units, mode=mode)
+        schema = verify(
+            bound, tables, request, min_units=min_units, dominance_ppm=dominance_ppm, mode=mode
+        )
         found.append(CellQuery(request.sql, schema))
     return CheckedQuery(tuple(found), stages.stage2)
 

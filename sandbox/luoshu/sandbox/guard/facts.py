@@ -59,12 +59,17 @@ class Unit(plan.Leaf):
 
 @dataclass(frozen=True, slots=True)
 class PublicValue(plan.Leaf):
-    """A value from public tables and constants alone."""
+    """A value from public tables and constants alone.
+
+    Attributes:
+        source: If it is a column of a public table, `catalog.table.column`.
+    """
 
     scan: int
     place: int
     name: str
     magnitude: int
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,14 @@ class Missing(plan.Leaf):
     place: int
 
 
+@dataclass(frozen=True, slots=True)
+class Never(plan.Leaf):
+    """An aggregate that no row is in: its FILTER compares two different literals."""
+
+    scan: int
+    place: int
+
+
 def renumbered(expression: Expression, scans: dict[int, int], fresh: Iterator[int]) -> Expression:
     """The expression as another reading of a CTE has it."""
 
@@ -150,6 +163,8 @@ def maybe_missing(expression: Expression) -> Expression:
     def leaf(found: plan.Reference | plan.Leaf) -> Expression:
         if isinstance(found, Column):
             return replace(found, column=replace(found.column, is_nullable=True))
+        if isinstance(found, PublicValue):
+            return replace(found, source="")  # NULL may be no value of that column
         return found
 
     return plan.rebuild(expression, leaf)
@@ -160,6 +175,32 @@ def conjuncts(condition: Expression) -> list[Expression]:
     if isinstance(condition, plan.Call) and condition.kind == "CONJUNCTION_AND":
         return [part for child in condition.children for part in conjuncts(child)]
     return [condition]
+
+
+def is_zero(expression: Expression) -> bool:
+    """Whether it is a literal zero, in one spelling."""
+    return is_constant(expression) and str(constant_value(expression)) == "0"
+
+
+def decided(condition: Expression) -> bool | None:
+    """Whether a truth value that is written out is true, or two whole numbers are equal.
+
+    None for anything else.
+    """
+    if condition.type == BOOLEAN and is_constant(condition):
+        return str(constant_value(condition)).lower() == "true"
+    if (
+        not isinstance(condition, plan.Call)
+        or (condition.kind, condition.name) != ("COMPARE_EQUAL", "=")
+        or len(condition.children) != 2
+    ):
+        return None
+    one, other = condition.children
+    if one.type != other.type or one.type.name not in INTEGERS:
+        return None
+    values = [constant_value(side) for side in (one, other) if is_constant(side)]
+    numbers = [int(value) for value in values if value is not None]
+    return numbers[0] == numbers[1] if len(numbers) == 2 else None
 
 
 def fits(leaf: Expression, target: ValueType) -> bool:
@@ -220,6 +261,10 @@ def _is_total(call: plan.Call) -> bool:
         if call.type.name == "DECIMAL":
             return not call.may_overflow
         return call.type == DOUBLE
+    if form == ("BOUND_FUNCTION", "system.main./"):
+        # An average over other units. Division of doubles doesn't fail, whatever by.
+        leaves = list(plan.leaves_of(call))
+        return call.type == DOUBLE and all(isinstance(leaf, Guarded) for leaf in leaves)
     return False
 
 
@@ -343,10 +388,16 @@ def check_inner_key(expression: Expression) -> None:
     """Requires that rows below the cells may be told apart by an expression.
 
     Raises:
-        UnprovenError: It is neither the unit, nor determines it, nor may be shown.
+        UnprovenError: It is neither the unit, nor determines it, nor may it be shown or be a
+            condition.
     """
-    if not _names_unit(expression):
-        check_key(expression)
+    if _names_unit(expression):
+        return
+    try:
+        _check_group_use(expression)
+    except UnprovenError:
+        _check_filter_use(expression)
+    check_total(expression)
 
 
 def check_key(expression: Expression) -> None:
@@ -446,6 +497,10 @@ def monomial(expression: Expression) -> Monomial:
             if inner.magnitude >= 10**kind.width and not widens(child.type, kind):
                 raise UnprovenError("a cast that may fail of what is added up")
             return inner
+        case plan.Call(kind="OPERATOR_COALESCE", children=(child, zero)) if (
+            is_zero(zero) and child.type == zero.type == expression.type
+        ):
+            return monomial(child)  # a NULL adds nothing either
         case plan.Call(kind="BOUND_FUNCTION", name="system.main.*", children=(left, right)):
             one, other = monomial(left), monomial(right)
             is_exact = expression.type.name == "DECIMAL" and not expression.may_overflow

@@ -102,7 +102,9 @@ def _rows(operator: Operator) -> list[tuple[Expression, ...]] | None:
             if any(rows is None for rows in found) or len(found) > _MAX_ROWS:
                 return None
             return [row for rows in found if rows is not None for row in rows]
-        case plan.Projection() if _is_one_row(operator.child):
+        case plan.Projection() if _is_one_row(operator.child) and not any(
+            True for each in operator.expressions for _ in plan.leaves_of(each)
+        ):
             return [operator.expressions]
         case plan.Projection():
             rows = _rows(operator.child)

@@ -6,6 +6,7 @@ alone. An error in it is the analyst's own, and says nothing about data.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from luoshu.sandbox import engine
@@ -187,23 +188,69 @@ class Constants:
         return self._known[expression]
 
     def simplified(self, expression: Expression) -> Expression:
-        """The expression with literals in place of what has no columns."""
+        """The expression with literals in place of what has no columns, as it is written."""
+        return _coalesced(self.pruned(expression, self.simplified))
+
+    def pruned(
+        self, expression: Expression, inner: Callable[[Expression], Expression] | None = None
+    ) -> Expression:
+        """The expression with literals in place of what has no columns.
+
+        Without the parts of AND, OR and CASE that literals decide.
+
+        Args:
+            expression: Over atoms.
+            inner: What is done to its parts; the same by default.
+        """
+        inner = inner or self.pruned
         if isinstance(expression, plan.Constant | plan.Leaf | plan.Reference):
             return expression
         if not any(True for _ in plan.leaves_of(expression)):
             return self.value(expression)
         if isinstance(expression, plan.Call):
-            children = tuple(map(self.simplified, expression.children))
-            return replace(expression, children=children)
-        checks = tuple((self.simplified(w), self.simplified(t)) for w, t in expression.checks)
-        return _coalesced(
-            replace(expression, checks=checks, otherwise=self.simplified(expression.otherwise))
-        )
+            return _without_decided(
+                replace(expression, children=tuple(map(inner, expression.children)))
+            )
+        checks = [(inner(when), inner(then)) for when, then in expression.checks]
+        otherwise = inner(expression.otherwise)
+        kept: list[tuple[Expression, Expression]] = []
+        for when, then in checks:
+            if is_true(when):
+                otherwise = then
+                break
+            if not isinstance(when, plan.Constant):  # else it is false or NULL
+                kept.append((when, then))
+        return replace(expression, checks=tuple(kept), otherwise=otherwise) if kept else otherwise
 
 
-def _coalesced(case: plan.Case) -> Expression:
+def is_true(expression: Expression) -> bool:
+    """Whether it is the literal true."""
+    return isinstance(expression, plan.Constant) and str(expression.value).lower() == "true"
+
+
+def is_false(expression: Expression) -> bool:
+    """Whether it is the literal false, or NULL, which no row fulfils either."""
+    return isinstance(expression, plan.Constant) and not is_true(expression)
+
+
+def _without_decided(call: plan.Call) -> Expression:
+    """An AND without true, and an OR without false: what is left decides."""
+    if call.kind not in {"CONJUNCTION_AND", "CONJUNCTION_OR"}:
+        return call
+    is_and = call.kind == "CONJUNCTION_AND"
+    open_parts = []
+    for part in call.children:
+        decides = isinstance(part, plan.Constant) and part.value is not None
+        if decides and is_true(part) is not is_and:
+            return part
+        if not decides:
+            open_parts.append(part)
+    return open_parts[0] if len(open_parts) == 1 else replace(call, children=tuple(open_parts))
+
+
+def _coalesced(case: Expression) -> Expression:
     """COALESCE, where a CASE is one: DuckDB writes the count of a correlated subquery like that."""
-    if len(case.checks) == 1:
+    if isinstance(case, plan.Case) and len(case.checks) == 1:
         when, then = case.checks[0]
         is_null = plan.Call("OPERATOR_IS_NULL", "OPERATOR_IS_NULL", (case.otherwise,), BOOLEAN)
         if when == is_null and isinstance(then, plan.Constant):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TypeAlias
 
 from luoshu.sandbox.schema import BIGINT, BOOLEAN, ValueType
@@ -130,6 +131,7 @@ class Aggregate:
         name: Its full path, joined by dots (`system.main.sum`).
         filter: Of its FILTER clause.
         is_distinct: Whether over distinct arguments.
+        fraction: Of a percentile: which.
     """
 
     name: str
@@ -137,6 +139,7 @@ class Aggregate:
     filter: Expression | None
     is_distinct: bool
     type: ValueType
+    fraction: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +235,8 @@ class Join:
     """A join.
 
     Attributes:
-        kind: INNER (also a cross product, without conditions), LEFT, SEMI, ANTI, MARK or SINGLE.
+        kind: INNER (also a cross product, without conditions), LEFT, FULL, SEMI, ANTI, MARK or
+            SINGLE.
         conditions: Left expression, comparison, right expression; all hold.
         left_map, right_map: Which columns of a side come out; None for all.
 

@@ -8,7 +8,7 @@ together again. A CASE gives branches, each with the condition under which a row
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -47,7 +47,7 @@ class Branch:
     Attributes:
         conditions: All hold; together with the other branches' they exclude each other.
         terms: Their sum is the value; none is zero.
-        atoms: The value is NULL where any of these is.
+        atoms: The value is NULL where any of these is; a term is where any of its factors is.
     """
 
     conditions: tuple[Expression, ...]
@@ -121,6 +121,9 @@ def _constant(constant: plan.Constant) -> list[Branch]:
     return [Branch((), (Term(value, ()),) if value else (), ())]
 
 
+_ZERO = [Branch((), (), ())]
+
+
 def _number(constant: plan.Constant) -> Fraction:
     number = Decimal(constant_text(constant))
     if not number.is_finite():
@@ -150,6 +153,9 @@ def _coalesce(first: Expression, second: Expression, fold: Fold) -> list[Branch]
         atom = atom.children[0]
     if not isinstance(atom, Atom):
         raise _refused("COALESCE of anything but a column and another value")
+    if not any(True for _ in plan.leaves_of(second)) and _constant(fold(second)) == _ZERO:
+        # Nothing to add up where it is NULL, and no row without a value.
+        return [replace(branch, atoms=()) for branch in _expand(first, fold)]
     is_null = plan.Call("OPERATOR_IS_NULL", "OPERATOR_IS_NULL", (atom,), BOOLEAN)
     return [*_expand(first, fold), *(_under((is_null,), each) for each in _expand(second, fold))]
 

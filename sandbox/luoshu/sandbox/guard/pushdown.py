@@ -17,6 +17,12 @@ from luoshu.sandbox.guard.plan import Expression, Operator
 def pushed_down(operator: Operator) -> Operator:
     """The same plan with conditions moved into the sides of joins that they read."""
     match operator:
+        case plan.Join(kind="LEFT" | "INNER", conditions=(), left_map=None, right_map=None) if (
+            constants := _of_nothing(operator.right)
+        ) is not None:
+            types = plan.output_types(operator.left)
+            columns = tuple(plan.Reference(n, kind) for n, kind in enumerate(types))
+            return plan.Projection(pushed_down(operator.left), (*columns, *constants))
         case plan.Filter():
             return _filtered(operator.child, _conjuncts(operator.conditions))
         case plan.Join():
@@ -37,6 +43,21 @@ def pushed_down(operator: Operator) -> Operator:
             return replace(operator, child=pushed_down(operator.child))
 
 
+def _of_nothing(operator: Operator) -> tuple[Expression, ...] | None:
+    """The one row of aggregates of no rows, which DuckDB joins to correlated subqueries."""
+    if not isinstance(operator, plan.GroupBy) or operator.groups or operator.groupings:
+        return None
+    if not isinstance(operator.child, plan.Empty):
+        return None
+    return tuple(
+        plan.Constant(0 if call.name in _COUNTS else None, call.type)
+        for call in operator.aggregates
+    )
+
+
+_COUNTS = frozenset({"system.main.count", "system.main.count_star"})
+
+
 def _conjuncts(conditions: Sequence[Expression]) -> list[Expression]:
     found: list[Expression] = []
     for condition in conditions:
@@ -52,6 +73,7 @@ def _filtered(child: Operator, conditions: list[Expression]) -> Operator:
         return _filtered(child.child, [*_conjuncts(child.conditions), *conditions])
     if (
         not isinstance(child, plan.Join)
+        or child.kind == "FULL"  # conditions don't choose rows of one side alone
         or child.left_map is not None
         or child.right_map is not None
     ):

@@ -7,8 +7,9 @@ Each operator becomes one of three things:
 - `Released`: an operator over cells, for stage 2.
 
 An aggregate over protected rows that doesn't group by unit is where cells begin. If its
-result then meets protected rows again, it becomes a *guarded* subquery instead: every group
-with fewer than `min_units` units is dropped, and what is left is used like a constant.
+result then meets protected rows again, it becomes a *guarded* subquery instead
+(`checked_groups`): groups of too few units, or of a dominant one, are dropped, and what is left
+is used like a constant.
 
 Whether any of this is safe is not decided here, but by the verifier.
 """
@@ -16,36 +17,37 @@ Whether any of this is safe is not decided here, but by the verifier.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from luoshu.sandbox.guard import plan
+from luoshu.sandbox.guard.checked_groups import GroupRules, guarded_groups
+from luoshu.sandbox.guard.columns import filtered, names_unit, projected
 from luoshu.sandbox.guard.folding import Constants
-from luoshu.sandbox.guard.monomials import all_of, monomial_sum, times
+from luoshu.sandbox.guard.groups import per_unit
+from luoshu.sandbox.guard.joins import meet
+from luoshu.sandbox.guard.outer_values import Distinct, public_superset
 from luoshu.sandbox.guard.plan import Expression, Operator
 from luoshu.sandbox.guard.plan_reader import ROW_ID
-from luoshu.sandbox.guard.polynomials import expand, is_not_null, present
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.guard.sources import (
-    AggregateLeaf,
     Atom,
     Boundary,
-    Cross,
     CteUse,
-    ExistsLeaf,
-    LeftJoin,
+    Names,
     Relation,
     Role,
     RowId,
-    Source,
     TableSource,
+    Through,
+    Union,
+    arms_in,
+    over,
 )
-from luoshu.sandbox.guard.text import short_name
-from luoshu.sandbox.guard.uses import check_condition
-from luoshu.sandbox.schema import BIGINT, BOOLEAN, TableSchema, ValueType
+from luoshu.sandbox.schema import BIGINT, TableSchema, ValueType
 
 DEDUP = "__duckdb_delim_dedup_"
-_INNER_AGGREGATES = frozenset({"count", "count_star", "sum", "avg", "min", "max"})
+MAX_ARMS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,30 +62,23 @@ class Released:
     """An operator over cells; with `rows`, the aggregate itself and what it is over."""
 
     operator: Operator
-    rows: Relation | None = None
+    rows: Relation | Union | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Distinct:
-    """DuckDB's list of the outer query's values that a correlated subquery depends on."""
-
-    source: Relation
-    keys: tuple[Expression, ...]
-
-
-Found: TypeAlias = "Relation | Public | Released | Distinct"
+Found: TypeAlias = "Relation | Union | Public | Released | Distinct"
 
 
 class Relations:
     """Visits the operators of one plan; remembers what each is."""
 
-    def __init__(self, tables: Sequence[TableSchema], min_units: int, fold: Constants) -> None:
+    def __init__(self, tables: Sequence[TableSchema], rules: GroupRules, fold: Constants) -> None:
         self._tables: dict[tuple[str, ...], TableSchema] = {
             (t.catalog, "main", t.table): t for t in tables
         }
-        self._min_units = min_units
+        self.names = Names()
+        """Of all sources of the statement."""
+        self._rules = rules
         self._fold = fold
-        self._count = 0
         self._shared_boundaries: dict[int, Boundary] = {}
         self._found: dict[int, Found] = {}
         self.ctes: dict[int, tuple[Operator, Found]] = {}
@@ -118,6 +113,7 @@ class Relations:
             case plan.Join():
                 return self._join(operator)
             case plan.Cte():
+                self._shared_boundaries.pop(operator.index, None)
                 self.ctes[operator.index] = (operator.definition, self._definition(operator))
                 child = self.visit(operator.child)
                 return type(child)(operator) if isinstance(child, Public | Released) else child
@@ -128,19 +124,21 @@ class Relations:
             case plan.Order():
                 child = self.visit(operator.child)
                 # Rows have no order that an aggregate could see.
-                return child if isinstance(child, Relation) else _same(operator, child)
+                return child if isinstance(child, Relation | Union) else _same(operator, child)
             case plan.Limit():
                 return self._not_rows(operator, "LIMIT or OFFSET", operator.child)
             case plan.WindowStep():
-                return self._not_rows(operator, "a window function", operator.child)
+                return self._not_rows(operator, "a window, or LIMIT in a subquery,", operator.child)
             case plan.SetOperation():
-                return self._not_rows(operator, _SETS[operator.kind], *operator.children)
+                if operator.kind == "UNION" and operator.is_all:
+                    return self._union(operator)
+                return self._not_rows(operator, operator.kind, *operator.children)
 
     def _not_rows(self, operator: Operator, what: str, *children: Operator) -> Found:
         found = [self.visit(child) for child in children]
         if any(isinstance(each, Relation) and each.unique is not None for each in found):
             raise one_units_groups()
-        if any(isinstance(each, Relation | Distinct) for each in found):
+        if any(isinstance(each, Relation | Union | Distinct) for each in found):
             raise refuse(
                 Refusal.CLAUSE,
                 f"{what} is not accepted over rows of protected tables; aggregate first, then "
@@ -148,6 +146,21 @@ class Relations:
             )
         is_released = any(isinstance(each, Released) for each in found)
         return Released(operator) if is_released else Public(operator)
+
+    def _union(self, operator: plan.SetOperation) -> Found:
+        found = [self.visit(child) for child in operator.children]
+        arms = [
+            arm for each in found if isinstance(each, Relation | Union) for arm in arms_in(each)
+        ]
+        if not arms:
+            return self._not_rows(operator, "UNION ALL", *operator.children)
+        if not all(isinstance(each, Relation | Union) for each in found):
+            raise refuse(
+                Refusal.CLAUSE,
+                "UNION ALL takes rows of protected tables on all sides, or results on all sides; "
+                "aggregate the protected rows first.",
+            )
+        return _united(arms)
 
     def _table(self, operator: plan.Get) -> TableSchema:
         table = self._tables.get(operator.path)
@@ -159,7 +172,7 @@ class Relations:
         return table
 
     def _scan(self, operator: plan.Get, table: TableSchema) -> Relation:
-        source = TableSource(operator.path, self._alias("t"))
+        source = TableSource(operator.path, self.names.alias("t"))
         role = Role.COLUMN if table.unit else Role.PUBLIC
         declared = {column.name: column for column in table.columns}
         atoms: dict[str, Atom] = {}
@@ -182,10 +195,6 @@ class Relations:
             )
         return Relation(source, tuple(columns), (), unit)
 
-    def _alias(self, letter: str) -> str:
-        self._count += 1
-        return f"{letter}{self._count}"
-
     def rows(self, found: Found) -> Relation:
         """Anything as a relation: public operators as subqueries, cells as guarded ones."""
         match found:
@@ -197,6 +206,12 @@ class Relations:
                 return self._guarded(found)
             case Distinct():
                 return self._public_values(found)
+            case Union():
+                raise refuse(
+                    Refusal.CLAUSE,
+                    "Rows can't be chosen by UNION ALL of protected rows; write a condition for "
+                    "each arm.",
+                )
 
     # Public relations: simple ones are taken apart, so that DuckDB can join them freely.
 
@@ -206,18 +221,17 @@ class Relations:
                 return self._scan(operator, self._table(operator))
             case plan.Filter():
                 child = self._public(operator.child)
-                return _filtered(child, operator.conditions)
+                return filtered(child, operator.conditions)
             case plan.Projection():
-                return _projected(self._public(operator.child), operator.expressions)
+                return projected(self._public(operator.child), operator.expressions)
             case plan.Join(kind="INNER"):
-                return self._inner(
-                    operator, self._public(operator.left), self._public(operator.right)
+                return meet(
+                    operator, self._public(operator.left), self._public(operator.right), self.names
                 )
         if self.public_sql is None:
             raise TypeError("no renderer")
         text, types = self.public_sql(operator)
-        self._count += 1
-        boundary = Boundary(self._count, f"s{self._count}", None, text=text)
+        boundary = self.names.boundary(None, text=text)
         boundary.exports += [plan.Reference(n, kind) for n, kind in enumerate(types)]
         return Relation(
             boundary,
@@ -230,19 +244,19 @@ class Relations:
     # Operators over relations.
 
     def _filter(self, operator: plan.Filter, child: Found) -> Found:
-        if isinstance(child, Relation):
-            return _filtered(child, operator.conditions)
+        if isinstance(child, Relation | Union):
+            return _each(child, lambda arm: filtered(arm, operator.conditions))
         return _same(operator, child)
 
     def _project(self, operator: plan.Projection, child: Found) -> Found:
-        if isinstance(child, Relation):
-            return _projected(child, operator.expressions)
+        if isinstance(child, Relation | Union):
+            return _each(child, lambda arm: projected(arm, operator.expressions))
         return _same(operator, child)
 
     def _distinct(self, operator: plan.Distinct, child: Found) -> Found:
-        if not isinstance(child, Relation):
+        if not isinstance(child, Relation | Union):
             return _same(operator, child)
-        types = [column.type for column in child.columns]
+        types = plan.output_types(operator)
         keys = tuple(plan.Reference(n, kind) for n, kind in enumerate(types))
         return self._group_by(
             plan.GroupBy(operator.child, keys, (), (tuple(range(len(keys))),)), child
@@ -251,160 +265,65 @@ class Relations:
     def _group_by(self, operator: plan.GroupBy, child: Found) -> Found:
         if isinstance(child, Distinct):
             raise refuse(Refusal.CLAUSE, "This correlated subquery is not accepted.")
-        if not isinstance(child, Relation):
+        if not isinstance(child, Relation | Union):
             return _same(operator, child)
-        keys = tuple(_over(group, child) for group in operator.groups)
-        if not _names_unit(keys, child):
+        keys = tuple(over(group, arms_in(child)[0]) for group in operator.groups)
+        if not any(
+            names_unit([over(group, arm) for group in operator.groups], arm)
+            for arm in arms_in(child)
+        ):
             return Released(operator, child)
+        if isinstance(child, Union):
+            raise refuse(
+                Refusal.CLAUSE,
+                "DISTINCT, or GROUP BY, with the privacy unit is not accepted over UNION ALL of "
+                "protected rows; count units with COUNT(DISTINCT …), or group each arm by the "
+                "unit and join the results by it.",
+            )
         if len(operator.sets) != 1 or operator.groupings:
             raise refuse(
                 Refusal.CLAUSE, "GROUPING SETS, ROLLUP and CUBE don't go with the privacy unit."
             )
-        return self._per_unit(operator, child, keys)
-
-    def _per_unit(
-        self, operator: plan.GroupBy, child: Relation, keys: tuple[Expression, ...]
-    ) -> Relation:
-        unit = child.unit
-        assert unit is not None  # noqa: S101 - `_names_unit` found one
-        groups = keys if any(key is unit for key in keys) else (*keys, unit)
-        boundary = self._boundary(child, groups)
-        out = _Through(boundary)
-        columns: list[Expression] = [out.whole(key) for key in keys]
-        for call in operator.aggregates:
-            columns.append(self._inner_aggregate(call, child, out))
-        return Relation(boundary, tuple(columns), (), out.whole(unit), tuple(columns[: len(keys)]))
-
-    def _boundary(
-        self,
-        relation: Relation,
-        groups: tuple[Expression, ...] | None = None,
-        having: tuple[Expression, ...] = (),
-    ) -> Boundary:
-        self._count += 1
-        return Boundary(self._count, f"s{self._count}", relation, groups, having)
-
-    def _inner_aggregate(self, call: plan.Aggregate, child: Relation, out: _Through) -> Expression:
-        name = short_name(call.name)
-        where = None if call.filter is None else _over(call.filter, child)
-        arguments = tuple(_over(argument, child) for argument in call.children)
-        if name not in _INNER_AGGREGATES:
-            raise refuse(
-                Refusal.FUNCTION,
-                f"Inside one unit, {shown(name)} is not accepted; there are COUNT, SUM, AVG, MIN "
-                "and MAX.",
-            )
-        if name != "sum" or call.is_distinct:
-            leaf = AggregateLeaf(
-                call.type,
-                plan.Aggregate(call.name, arguments, where, call.is_distinct, call.type),
-            )
-            return out.whole(leaf)
-        # A sum is the sum of its monomials' sums, so that what adds it up sees monomials.
-        total: Expression | None = None
-        for branch in expand(arguments[0], self._fold.value):
-            conditions = [*branch.conditions, *present(branch.atoms)]
-            conditions += [where] if where is not None else []
-            for term in branch.terms:
-                inner = monomial_sum(term.factors, all_of(conditions))
-                part = times(out.whole(AggregateLeaf(inner.type, inner)), term.coefficient)
-                total = part if total is None else plan.Call(
-                    "system.main.+", "BOUND_FUNCTION", (total, part), call.type
-                )  # fmt: skip
-        return total if total is not None else plan.Constant(None, call.type)
+        return per_unit(operator, child, keys, self.names, self._fold)
 
     # Joins.
 
     def _join(self, operator: plan.Join) -> Found:
         left, right = self.visit(operator.left), self.visit(operator.right)
+        if isinstance(left, Union) or (isinstance(right, Union) and operator.kind == "INNER"):
+            return self._join_arms(operator, left, right)
+        return self._join_found(operator, left, right)
+
+    def _join_arms(self, operator: plan.Join, left: Found, right: Found) -> Found:
+        """What is joined with a union is joined with each arm."""
+        pairs = [
+            self._join_found(operator, one, other)
+            for one in (left.arms if isinstance(left, Union) else (left,))
+            for other in (right.arms if isinstance(right, Union) else (right,))
+        ]
+        return _united([arm for arm in pairs if isinstance(arm, Relation)])
+
+    def _join_found(self, operator: plan.Join, left: Found, right: Found) -> Found:
         if isinstance(left, Relation):
             if isinstance(right, Distinct) and operator.kind == "SEMI":
                 # It only keeps what the outer query can meet, and that meets nothing else.
-                values = self._public_superset(right)
-                return left if values is None else self._meet(operator, left, values)
-            return self._meet(operator, left, self.rows(right))
+                values = public_superset(right, self.names)
+                return left if values is None else meet(operator, left, values, self.names)
+            return meet(operator, left, self.rows(right), self.names)
         if isinstance(left, Distinct) and not isinstance(right, Relation):
-            return self._meet(operator, self._public_values(left), self.rows(right))
+            return meet(operator, self._public_values(left), self.rows(right), self.names)
         if isinstance(right, Relation):
-            if operator.kind == "INNER":
-                return self._inner(operator, self.rows(left), right)
+            if operator.kind in {"INNER", "FULL"}:
+                return meet(operator, self.rows(left), right, self.names)
             raise refuse(
                 Refusal.TABLE,
                 "Public rows, or results, can't be chosen by whether protected rows meet them; "
                 "start FROM the protected table.",
             )
         if isinstance(right, Distinct):
-            return self._meet(operator, self.rows(left), self._public_values(right))
+            return meet(operator, self.rows(left), self._public_values(right), self.names)
         is_released = isinstance(left, Released) or isinstance(right, Released)
         return Released(operator) if is_released else Public(operator)
-
-    def _meet(self, operator: plan.Join, left: Relation, right: Relation) -> Relation:
-        match operator.kind:
-            case "INNER":
-                return self._inner(operator, left, right)
-            case "LEFT" | "SINGLE":
-                return self._left(operator, left, right)
-            case _:
-                return self._exists(operator, left, right)
-
-    def _inner(self, operator: plan.Join, left: Relation, right: Relation) -> Relation:
-        conditions = _pairs(operator, left, right)
-        return Relation(
-            Cross(left.source, right.source),
-            (*_mapped(left, operator.left_map), *_mapped(right, operator.right_map)),
-            (*left.where, *right.where, *map(_compared, conditions)),
-            left.unit or right.unit,
-        )
-
-    def _left(self, operator: plan.Join, left: Relation, right: Relation) -> Relation:
-        conditions = _pairs(operator, left, right)
-        if operator.kind == "SINGLE":
-            compared = {id(pair[2]) for pair in conditions if pair[1] in _EQUALITIES}
-            if right.unique is None or not {id(key) for key in right.unique} <= compared:
-                raise refuse(
-                    Refusal.CLAUSE,
-                    "A scalar subquery must be an aggregate: whether it has several rows would "
-                    "depend on data.",
-                )
-        is_plain = isinstance(right.source, TableSource | Boundary) and not right.where
-        if not is_plain or not all(isinstance(column, Atom) for column in right.columns):
-            boundary = self._boundary(right)
-            out = _Through(boundary)
-            # Where no row meets, a column is NULL whatever it is computed from.
-            columns = tuple(out.whole(column) for column in right.columns)
-            places = {id(old): new for old, new in zip(right.columns, columns, strict=True)}
-            right = Relation(boundary, columns, (), right.unit)
-            conditions = tuple(
-                (one, comparison, places.get(id(other)) or out.through(other))
-                for one, comparison, other in conditions
-            )
-        source = right.source
-        assert isinstance(source, TableSource | Boundary)  # noqa: S101 - made so above
-        right = replace(right, columns=tuple(map(_maybe_missing, right.columns)))
-        return Relation(
-            LeftJoin(left.source, source, tuple(map(_compared, conditions))),
-            (*_mapped(left, operator.left_map), *_mapped(right, operator.right_map)),
-            left.where,
-            left.unit,
-            left.unique,
-        )
-
-    def _exists(self, operator: plan.Join, left: Relation, right: Relation) -> Relation:
-        conditions = _pairs(operator, left, right)
-        is_mark = operator.kind == "MARK"
-        is_in = is_mark and any(pair[1] == "COMPARE_EQUAL" for pair in conditions)
-        if is_in and sum(pair[1] == "COMPARE_EQUAL" for pair in conditions) > 1:
-            raise refuse(Refusal.EXPRESSION, "IN with several columns is not accepted; use EXISTS.")
-        # DuckDB compares so that NULL meets NULL, and filters NULLs out before. Plain comparisons
-        # mean the same, and it knows how to join by them.
-        plain = tuple((one, _PLAIN.get(how, how), other) for one, how, other in conditions)
-        leaf: Expression = ExistsLeaf(BOOLEAN, right, conditions if is_in else plain, is_in)
-        columns = _mapped(left, operator.left_map)
-        if is_mark:
-            return replace(left, columns=(*columns, leaf))
-        if operator.kind == "ANTI":
-            leaf = plan.Call("OPERATOR_NOT", "OPERATOR_NOT", (leaf,), BOOLEAN)
-        return replace(left, columns=columns, where=(*left.where, leaf))
 
     # CTEs, and DuckDB's way to write correlated subqueries with them.
 
@@ -412,11 +331,13 @@ class Relations:
         found = self.ctes[operator.index][1]
         if isinstance(found, Distinct):
             return found
+        if isinstance(found, Union):
+            return self._again(self.ctes[operator.index][0])
         if not isinstance(found, Relation):
             return _same(operator, found)
         boundary = self._shared(operator.index, found)
-        alias = self._alias("r")
-        out = _Through(boundary, alias)
+        alias = self.names.alias("r")
+        out = Through(boundary, alias)
         return Relation(
             CteUse(boundary, alias),
             tuple(out.through(column) for column in found.columns),
@@ -425,10 +346,18 @@ class Relations:
             None if found.unique is None else tuple(out.through(key) for key in found.unique),
         )
 
+    def _again(self, operator: Operator) -> Found:
+        """What an operator is, read anew under other names."""
+        known, self._found = self._found, {}
+        try:
+            return self.visit(operator)
+        finally:
+            self._found = known
+
     def _shared(self, index: int, found: Relation) -> Boundary:
         boundary = self._shared_boundaries.get(index)
         if boundary is None:
-            boundary = self._shared_boundaries[index] = self._boundary(found)
+            boundary = self._shared_boundaries[index] = self.names.boundary(found)
             boundary.alias = f"w{boundary.number}"
         return boundary
 
@@ -437,18 +366,18 @@ class Relations:
         match operator:
             case plan.Projection():
                 child = self._guarded_child(operator.child)
-                return _projected(child, operator.expressions)
+                return projected(child, operator.expressions)
             case plan.Filter():
-                return _filtered(self._guarded_child(operator.child), operator.conditions)
-            case plan.GroupBy() if released.rows is not None:
-                return self._guarded_groups(operator, released.rows)
+                return filtered(self._guarded_child(operator.child), operator.conditions)
+            case plan.GroupBy() if isinstance(released.rows, Relation):
+                return guarded_groups(operator, released.rows, self.names.boundary, self._rules)
             case plan.Cte():
                 return self._guarded_child(operator.child)
             case plan.CteRef():
                 return self._guarded_child(self.ctes[operator.index][0])
             case plan.Join(kind="INNER" | "LEFT" | "SINGLE"):
                 left = self.rows(self.visit(operator.left))
-                return self._meet(operator, left, self.rows(self.visit(operator.right)))
+                return meet(operator, left, self.rows(self.visit(operator.right)), self.names)
         raise refuse(
             Refusal.CLAUSE,
             "A result that protected rows are compared with must be a plain aggregate with GROUP "
@@ -458,65 +387,6 @@ class Relations:
     def _guarded_child(self, operator: Operator) -> Relation:
         found = self.visit(operator)
         return self.rows(found)
-
-    def _guarded_groups(self, operator: plan.GroupBy, child: Relation) -> Relation:
-        if len(operator.sets) != 1 or operator.groupings or child.unit is None:
-            raise refuse(
-                Refusal.CLAUSE, "GROUPING SETS, ROLLUP and CUBE are not accepted in a subquery."
-            )
-        keys = tuple(_over(group, child) for group in operator.groups)
-        boundary = self._boundary(child, keys)
-        out = _Through(boundary)
-        columns: list[Expression] = [out.whole(key) for key in keys]
-        behind: list[tuple[Expression, ...]] = []
-        for call in operator.aggregates:
-            name = short_name(call.name)
-            if name not in {"count", "count_star", "sum", "avg"} or (
-                call.is_distinct and name != "count"
-            ):
-                raise refuse(
-                    Refusal.FUNCTION,
-                    f"In a subquery that protected rows are compared with, {shown(name)} is not "
-                    "accepted; there are COUNT, SUM and AVG.",
-                )
-            inner = plan.Aggregate(
-                call.name,
-                tuple(_over(argument, child) for argument in call.children),
-                None if call.filter is None else _over(call.filter, child),
-                call.is_distinct,
-                call.type,
-            )
-            columns.append(out.whole(AggregateLeaf(call.type, inner)))
-            if not inner.is_distinct:
-                behind.append(self._rows_behind(inner, child))
-        boundary.having = tuple(self._enough(child.unit, where) for where in dict.fromkeys(behind))
-        boundary.having = boundary.having or (self._enough(child.unit, ()),)
-        return Relation(boundary, tuple(columns), (), None, tuple(columns[: len(keys)]))
-
-    @staticmethod
-    def _rows_behind(call: plan.Aggregate, child: Relation) -> tuple[Expression, ...]:
-        """Conditions of the rows that a value rests on: its FILTER, and no NULLs."""
-        known = [each for each in child.where if isinstance(each, plan.Call)]
-        has_value = {id(p) for each in known if each.kind in _NOT_OF_NULL for p in each.children}
-        atoms = {id(leaf): leaf for each in call.children for leaf in plan.leaves_of(each)}
-        return (
-            *(conjuncts(call.filter) if call.filter is not None else ()),
-            *(
-                is_not_null(atom)
-                for atom in atoms.values()
-                if id(atom) not in has_value
-                and not (isinstance(atom, Atom) and atom.role is Role.UNIT)
-            ),
-        )
-
-    def _enough(self, unit: Atom, where: tuple[Expression, ...]) -> Expression:
-        units = plan.Aggregate("system.main.count", (unit,), all_of(where), True, BIGINT)
-        return plan.Call(
-            ">=",
-            "COMPARE_GREATERTHANOREQUALTO",
-            (AggregateLeaf(BIGINT, units), plan.Constant(self._min_units, BIGINT)),
-            BOOLEAN,
-        )
 
     # What a correlated subquery depends on.
 
@@ -529,13 +399,13 @@ class Relations:
         ):
             outer = self.ctes[definition.child.index][1]
             if isinstance(outer, Relation) and not outer.is_public:
-                keys = tuple(_over(group, outer) for group in definition.groups)
-                if not _names_unit(keys, outer):
+                keys = tuple(over(group, outer) for group in definition.groups)
+                if not names_unit(keys, outer):
                     return Distinct(outer, keys)
         return self.visit(definition)
 
     def _public_values(self, distinct: Distinct) -> Relation:
-        found = self._public_superset(distinct)
+        found = public_superset(distinct, self.names)
         if found is None:
             raise refuse(
                 Refusal.CLAUSE,
@@ -543,50 +413,6 @@ class Relations:
                 "privacy unit; write it as a join, or correlate it by the unit.",
             )
         return found
-
-    def _public_superset(self, distinct: Distinct) -> Relation | None:
-        """More values than the list has, from public tables alone; None if there are none.
-
-        The result meets the outer query again, by equality of these values, so more of them
-        change nothing; and which values protected rows have would be a secret.
-        """
-        keys = [key for key in distinct.keys if isinstance(key, Atom)]
-        tables = {
-            source.alias: TableSource(source.path, self._alias("t"))
-            for source in distinct.source.source.parts()
-            if isinstance(source, TableSource) and any(key.source is source for key in keys)
-        }
-        is_public = all(key.role is Role.PUBLIC and key.instance in tables for key in keys)
-        if len(keys) < len(distinct.keys) or not is_public or not keys:
-            return None
-        copies: dict[int, Atom] = {}
-
-        def copy(leaf: plan.Reference | plan.Leaf) -> Expression:
-            assert isinstance(leaf, Atom)  # noqa: S101 - chosen so below
-            if id(leaf) not in copies:
-                source = tables[leaf.instance]
-                copies[id(leaf)] = replace(leaf, source=source, instance=source.alias)
-            return copies[id(leaf)]
-
-        where = tuple(
-            plan.rebuild(condition, copy)
-            for condition in distinct.source.where
-            if all(
-                isinstance(leaf, Atom)
-                and isinstance(leaf.source, TableSource)
-                and leaf.instance in tables
-                for leaf in plan.leaves_of(condition)
-            )
-        )
-        source: Source | None = None
-        for each in tables.values():
-            source = each if source is None else Cross(source, each)
-        assert source is not None  # noqa: S101 - there are keys
-        copied = tuple(plan.rebuild(key, copy) for key in keys)
-        boundary = self._boundary(Relation(source, copied, where), copied)
-        out = _Through(boundary)
-        columns = tuple(out.whole(key) for key in copied)
-        return Relation(boundary, columns, (), None, columns)
 
 
 def one_units_groups() -> Exception:
@@ -598,139 +424,26 @@ def one_units_groups() -> Exception:
     )
 
 
-class _Through:
-    """Atoms of a boundary for what is inside it, each once."""
-
-    def __init__(self, boundary: Boundary, alias: str = "") -> None:
-        self._boundary = boundary
-        self._alias = alias or boundary.alias
-        self._known: list[tuple[Expression, Atom]] = []
-
-    def whole(self, inside: Expression) -> Atom:
-        """One atom for a whole expression."""
-        for known, atom in self._known:
-            if known is inside or (not isinstance(inside, plan.Leaf) and known == inside):
-                return atom
-        if isinstance(inside, Atom):
-            atom = replace(
-                inside,
-                source=self._boundary,
-                inside=inside,
-                instance=f"{self._alias}.{inside.instance}",
-                alias=self._alias,
-            )
-        else:
-            found = list(plan.leaves_of(inside))
-            is_public = all(isinstance(e, Atom) and e.role is Role.PUBLIC for e in found)
-            atom = Atom(
-                inside.type,
-                self._boundary,
-                inside,
-                Role.PUBLIC if is_public else Role.INNER,
-                alias=self._alias,
-            )
-        self._known.append((inside, atom))
-        return atom
-
-    def atom(self, inside: Atom) -> Atom:
-        """The atom for an atom."""
-        return self.whole(inside)
-
-    def through(self, inside: Expression) -> Expression:
-        """The same expression over this boundary's atoms."""
-        return plan.rebuild(inside, self.whole)
+def _each(rows: Relation | Union, change: Callable[[Relation], Relation]) -> Relation | Union:
+    """The same done to all rows, or to each arm."""
+    return Union(tuple(map(change, rows.arms))) if isinstance(rows, Union) else change(rows)
 
 
-_EQUALITIES = frozenset({"COMPARE_EQUAL", "COMPARE_NOT_DISTINCT_FROM"})
-_NOT_OF_NULL = frozenset(
-    [
-        "OPERATOR_IS_NOT_NULL",
-        "COMPARE_EQUAL",
-        "COMPARE_LESSTHAN",
-        "COMPARE_GREATERTHAN",
-        "COMPARE_LESSTHANOREQUALTO",
-        "COMPARE_GREATERTHANOREQUALTO",
-        "COMPARE_IN",
-    ]
-)
-_PLAIN = {
-    "COMPARE_NOT_DISTINCT_FROM": "COMPARE_EQUAL",
-    "COMPARE_DISTINCT_FROM": "COMPARE_NOTEQUAL",
-}
-_SETS = {"UNION": "UNION", "INTERSECT": "INTERSECT", "EXCEPT": "EXCEPT"}
-
-
-def _maybe_missing(column: Expression) -> Expression:
-    """A column of a row that may not be there: it can be NULL, whatever its table says."""
-    if isinstance(column, Atom) and column.column is not None:
-        return replace(column, column=replace(column.column, is_nullable=True))
-    return column
+def _united(arms: Sequence[Relation]) -> Union:
+    if len(arms) > MAX_ARMS:
+        raise refuse(
+            Refusal.SIZE, f"More than {MAX_ARMS} arms of UNION ALL; ask in several queries."
+        )
+    domains = {arm.unit.table.domain for arm in arms if arm.unit and arm.unit.table}
+    if len(domains) > 1:
+        raise refuse(
+            Refusal.TABLE,
+            "UNION ALL takes tables of one privacy domain; these protect different units.",
+        )
+    return Union(tuple(arms))
 
 
 def _same(operator: Operator, child: Found) -> Found:
     if isinstance(child, Distinct):
         raise refuse(Refusal.CLAUSE, "This correlated subquery is not accepted.")
     return Public(operator) if isinstance(child, Public) else Released(operator)
-
-
-def _over(expression: Expression, relation: Relation) -> Expression:
-    def column(leaf: plan.Reference | plan.Leaf) -> Expression:
-        if isinstance(leaf, plan.Reference) and leaf.index < len(relation.columns):
-            return relation.columns[leaf.index]
-        raise refuse(Refusal.EXPRESSION, "The query refers to a column that is not there.")
-
-    return plan.rebuild(expression, column)
-
-
-def _filtered(relation: Relation, conditions: Sequence[Expression]) -> Relation:
-    found = [part for condition in conditions for part in conjuncts(_over(condition, relation))]
-    if not relation.is_public:
-        for part in found:
-            check_condition(part)
-    return replace(relation, where=(*relation.where, *found))
-
-
-def conjuncts(condition: Expression) -> list[Expression]:
-    """The conditions that a condition is the AND of."""
-    if isinstance(condition, plan.Call) and condition.kind == "CONJUNCTION_AND":
-        return [part for child in condition.children for part in conjuncts(child)]
-    return [condition]
-
-
-def _projected(relation: Relation, expressions: Sequence[Expression]) -> Relation:
-    return replace(relation, columns=tuple(_over(each, relation) for each in expressions))
-
-
-def _pairs(
-    operator: plan.Join, left: Relation, right: Relation
-) -> tuple[tuple[Expression, str, Expression], ...]:
-    return tuple(
-        (_over(one, left), comparison, _over(other, right))
-        for one, comparison, other in operator.conditions
-    )
-
-
-def _compared(pair: tuple[Expression, str, Expression]) -> Expression:
-    return plan.Call(pair[1], pair[1], (pair[0], pair[2]), BOOLEAN)
-
-
-def _mapped(relation: Relation, places: tuple[int, ...] | None) -> tuple[Expression, ...]:
-    if places is None:
-        return relation.columns
-    return tuple(relation.columns[place] for place in places)
-
-
-def _names_unit(keys: Sequence[Expression], relation: Relation) -> bool:
-    """Whether group keys determine the unit: the unit itself, or all columns of a unit key."""
-    if relation.unit is None:
-        return False
-    atoms = [key for key in keys if isinstance(key, Atom)]
-    if any(atom.role is Role.UNIT for atom in atoms):
-        return True
-    for atom in atoms:
-        names = {
-            other.column.name for other in atoms if other.instance == atom.instance and other.column
-        }
-        if atom.table and any(set(key.columns) <= names for key in atom.table.keys):
-            return True
-    return False

@@ -179,7 +179,7 @@ class Shapes:
                 Refusal.CLAUSE,
                 "A correlated scalar subquery is not accepted here; write it as a join.",
             )
-        word = "LEFT" if operator.kind == "LEFT" else "INNER"
+        word = operator.kind
         return _select(columns, f"{left} AS l {word} JOIN {right} AS r ON {conditions or 'true'}")
 
     def _mark(self, operator: plan.Join, right: str) -> str:
@@ -238,6 +238,8 @@ def aggregate(call: plan.Aggregate, render: Callable[[Expression], str]) -> str:
     inner = ", ".join(render(child) for child in call.children)
     if name == "count_star":
         name, inner = "count", "*"
+    if call.fraction is not None and name != "median":
+        inner += f", CAST('{float(call.fraction)!r}' AS DOUBLE)"
     distinct = "DISTINCT " if call.is_distinct else ""
     where = f" FILTER (WHERE {render(call.filter)})" if call.filter is not None else ""
     return f"{identifier(name)}({distinct}{inner}){where}"

@@ -9,7 +9,7 @@ and nothing else, so it is rendered after everything that asks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import TypeAlias
 
@@ -78,6 +78,11 @@ class ExistsLeaf(plan.Leaf):
     relation: Relation
     conditions: tuple[tuple[Expression, str, Expression], ...]
     is_in: bool
+
+    @property
+    def is_of_several(self) -> bool:
+        """Whether several columns are looked for."""
+        return sum(comparison == "COMPARE_EQUAL" for _, comparison, _ in self.conditions) > 1
 
 
 @dataclass(slots=True, eq=False)
@@ -251,6 +256,96 @@ class Relation:
         return self.unit is None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Union:
+    """UNION ALL of rows below the cells; what is done to it is done to each arm."""
+
+    arms: tuple[Relation, ...]
+
+
+def arms_in(rows: Relation | Union) -> tuple[Relation, ...]:
+    """The arms; rows without a union are one."""
+    return rows.arms if isinstance(rows, Union) else (rows,)
+
+
+@dataclass(slots=True)
+class Names:
+    """Gives every source of one statement a name of its own."""
+
+    _count: int = 0
+
+    def alias(self, letter: str) -> str:
+        """A name that begins with a letter."""
+        self._count += 1
+        return f"{letter}{self._count}"
+
+    def boundary(
+        self,
+        relation: Relation | None,
+        groups: tuple[Expression, ...] | None = None,
+        having: tuple[Expression, ...] = (),
+        *,
+        text: str = "",
+    ) -> Boundary:
+        """A subquery; see `Boundary`."""
+        alias = self.alias("s")
+        return Boundary(self._count, alias, relation, groups, having, text)
+
+
+class Through:
+    """Atoms of a boundary for what is inside it, each once."""
+
+    def __init__(self, boundary: Boundary, alias: str = "") -> None:
+        self._boundary = boundary
+        self._alias = alias or boundary.alias
+        self._known: list[tuple[Expression, Atom]] = []
+
+    def whole(self, inside: Expression) -> Atom:
+        """One atom for a whole expression."""
+        for known, atom in self._known:
+            if known is inside or (not isinstance(inside, plan.Leaf) and known == inside):
+                return atom
+        if isinstance(inside, Atom):
+            atom = replace(
+                inside,
+                source=self._boundary,
+                inside=inside,
+                instance=f"{self._alias}.{inside.instance}",
+                alias=self._alias,
+            )
+        else:
+            found = list(plan.leaves_of(inside))
+            is_public = all(isinstance(e, Atom) and e.role is Role.PUBLIC for e in found)
+            atom = Atom(
+                inside.type,
+                self._boundary,
+                inside,
+                Role.PUBLIC if is_public else Role.INNER,
+                alias=self._alias,
+            )
+        self._known.append((inside, atom))
+        return atom
+
+    def atom(self, inside: Atom) -> Atom:
+        """The atom for an atom."""
+        return self.whole(inside)
+
+    def through(self, inside: Expression) -> Expression:
+        """The same expression over this boundary's atoms."""
+        return plan.rebuild(inside, self.whole)
+
+
+def over(expression: Expression, relation: Relation) -> Expression:
+    """An expression of an operator above a relation, over its atoms."""
+
+    def column(leaf: plan.Reference | plan.Leaf) -> Expression:
+        if isinstance(leaf, plan.Reference) and leaf.index < len(relation.columns):
+            return relation.columns[leaf.index]
+        raise refuse(Refusal.EXPRESSION, "The query refers to a column that is not there.")
+
+    return plan.rebuild(expression, column)
+
+
 @dataclass(slots=True)
 class Scope:
     """One statement while it is rendered: collects the CTEs that it needs.
@@ -282,6 +377,12 @@ class Scope:
         raise TypeError("a reference that was not resolved")
 
     def _exists(self, leaf: ExistsLeaf) -> str:
+        if leaf.is_in and leaf.is_of_several:
+            raise refuse(
+                Refusal.EXPRESSION,
+                "NOT IN with several columns, or IN with several inside another expression, is "
+                "not accepted; use NOT EXISTS or EXISTS.",
+            )
         value, compared = "1", []
         outer = ""
         for left, comparison, right in leaf.conditions:

@@ -14,19 +14,15 @@ from dataclasses import dataclass
 
 from luoshu.sandbox.engine import identifier
 from luoshu.sandbox.guard import plan
-from luoshu.sandbox.guard.cells import (
-    ACCEPTED,
-    MAX_CELL_QUERIES,
-    CellBuilder,
-    CellRequest,
-    Requests,
-)
+from luoshu.sandbox.guard.cell_select import ACCEPTED, CellRequest, Requests
+from luoshu.sandbox.guard.cells import MAX_CELL_QUERIES, CellBuilder
+from luoshu.sandbox.guard.checked_groups import GroupRules
 from luoshu.sandbox.guard.folding import Constants
 from luoshu.sandbox.guard.plan import Operator
 from luoshu.sandbox.guard.refusals import Refusal, refuse
 from luoshu.sandbox.guard.relations import Public, Relations, Released, one_units_groups
 from luoshu.sandbox.guard.shapes import Shapes
-from luoshu.sandbox.guard.sources import Relation
+from luoshu.sandbox.guard.sources import Relation, Union
 from luoshu.sandbox.guard.text import stored, stored_type, unstored
 from luoshu.sandbox.schema import DOUBLE, TableSchema, ValueType
 
@@ -51,7 +47,7 @@ def split(
     operator: Operator,
     names: Sequence[str],
     tables: Sequence[TableSchema],
-    min_units: int,
+    rules: GroupRules,
     fold: Constants,
     *,
     mode: str = "aggregate",
@@ -62,7 +58,7 @@ def split(
         operator: Its plan.
         names: Of the result's columns.
         tables: What it may read.
-        min_units: Fewest units of each group of a subquery that protected rows are compared with.
+        rules: For each group of a subquery that protected rows are compared with.
         fold: Evaluates an expression without columns.
         mode: The release mode.
 
@@ -75,8 +71,8 @@ def split(
         raise refuse(
             Refusal.SIZE, f"A column's name is longer than {MAX_NAME_BYTES} bytes; shorten it."
         )
-    relations = Relations(tables, min_units, fold)
-    requests = Requests(has_thresholds=mode == "aggregate")
+    relations = Relations(tables, rules, fold)
+    requests = Requests(mode == "aggregate", rules.min_units)
 
     def definition(index: int) -> Operator:
         return relations.ctes[index][0]
@@ -99,7 +95,7 @@ def split(
         what = relations.visit(part)
         if isinstance(what, Public) and _reads_tables(part):
             return _public_request(public_sql(part), requests)
-        if isinstance(what, Relation):
+        if isinstance(what, Relation | Union):
             raise refuse(
                 Refusal.RAW_ROWS,
                 "Rows of protected tables are not released; aggregate them before they meet "
@@ -108,7 +104,7 @@ def split(
         if isinstance(what, Released) and what.rows is not None:
             # DISTINCT is an aggregate of its own.
             assert isinstance(what.operator, plan.GroupBy)  # noqa: S101 - nothing else has rows
-            return CellBuilder(what.operator, what.rows, fold, requests).select()
+            return CellBuilder(what.operator, what.rows, fold, requests, relations.names).select()
         return None
 
     body = Shapes(special, definition).statement(operator)

@@ -45,6 +45,7 @@ def check_syntax(statement: dict[str, object], tables: Sequence[TableSchema]) ->
             Refusal.PARAMETER, "Parameters (?, $1, $name) are not accepted; write the constant."
         )
     nodes = list(_nodes(statement))
+    order_by_all = {id(star) for node in nodes for star in _order_by_all(node)}
     ctes = {folded(name) for name in _cte_names(nodes)}
     for node in nodes:
         kind, group = str(node.get("type")), str(node.get("class"))
@@ -61,7 +62,7 @@ def check_syntax(statement: dict[str, object], tables: Sequence[TableSchema]) ->
             raise refuse(Refusal.EXPRESSION, f"{_EXPRESSIONS[group]} is not accepted.")
         if kind == "RECURSIVE_CTE_NODE":
             raise refuse(Refusal.CLAUSE, "WITH RECURSIVE is not accepted.")
-        if group == "STAR" and node.get("columns") is True:
+        if group == "STAR" and node.get("columns") is True and id(node) not in order_by_all:
             raise refuse(
                 Refusal.RAW_ROWS, "COLUMNS(…) is not accepted; name the columns one by one."
             )
@@ -73,8 +74,42 @@ def check_syntax(statement: dict[str, object], tables: Sequence[TableSchema]) ->
             raise refuse(Refusal.TABLE, "FROM takes a table without AT (time travel).")
         if group in {"FUNCTION", "WINDOW"}:
             check_function(folded(str(node.get("function_name"))))
+        _check_clause(node, kind, group)
         if kind == "BASE_TABLE":
             _check_table(node, tables, ctes)
+
+
+def _order_by_all(node: dict[str, Any]) -> Iterator[object]:
+    """ORDER BY ALL, which is written as COLUMNS(*)."""
+    for order in node.get("orders") or ():
+        star = order.get("expression") if isinstance(order, dict) else None
+        if isinstance(star, dict) and star.get("class") == "STAR" and star.get("expr") is None:
+            yield star
+
+
+_JOINS = {"ASOF": "ASOF JOIN", "POSITIONAL": "POSITIONAL JOIN"}
+
+
+def _check_clause(node: dict[str, Any], kind: str, group: str) -> None:
+    if kind == "JOIN" and (join := _JOINS.get(str(node.get("ref_type")))):
+        raise refuse(Refusal.CLAUSE, f"{join} is not accepted; join by equality.")
+    if kind == "DISTINCT_MODIFIER" and node.get("distinct_on_targets"):
+        raise refuse(
+            Refusal.CLAUSE,
+            "DISTINCT ON is not accepted; over results, QUALIFY row_number() OVER (PARTITION BY "
+            "… ORDER BY …) = 1 says the same.",
+        )
+    if group == "WINDOW":
+        if node.get("exclude_clause") not in {None, "NO_OTHER"}:
+            raise refuse(
+                Refusal.CLAUSE,
+                "EXCLUDE in a window frame is not accepted; write the frame by ROWS BETWEEN.",
+            )
+        if {node.get("start"), node.get("end")} & {"EXPR_PRECEDING_RANGE", "EXPR_FOLLOWING_RANGE"}:
+            raise refuse(
+                Refusal.CLAUSE,
+                "RANGE with an offset is not accepted in a window frame; use ROWS or GROUPS.",
+            )
 
 
 def _check_table(node: dict[str, Any], tables: Sequence[TableSchema], ctes: set[str]) -> None:

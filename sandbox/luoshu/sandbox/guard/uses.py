@@ -16,6 +16,7 @@ from luoshu.sandbox.guard.text import short_name
 from luoshu.sandbox.schema import ColumnSchema, Use
 
 _COMPARISONS = frozenset({"COMPARE_EQUAL", "COMPARE_NOT_DISTINCT_FROM"})
+_ARITHMETIC = frozenset({"system.main.+", "system.main.-", "system.main.*"})
 _NULL_CHECKS = frozenset({"OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL"})
 
 
@@ -64,6 +65,16 @@ def check_condition(condition: Expression) -> None:
         if condition.role is Role.COLUMN and condition.column is not None:
             require(condition.column, Use.FILTER, "a condition")
         return
+    if (
+        isinstance(condition, plan.Call)
+        and condition.name in _ARITHMETIC
+        and any(isinstance(e, Atom) and e.role is Role.COLUMN for e in plan.leaves_of(condition))
+    ):
+        raise refuse(
+            Refusal.FILTER,
+            "Arithmetic on columns of protected tables is not accepted in a condition; compare a "
+            "column itself with a constant or another column.",
+        )
     for child in plan.children_of(condition):
         check_condition(child)
 

@@ -10,17 +10,21 @@ claim of which components are guard sets. What it proves, and from which facts o
    columns of a key that determines the unit (`UnitKey`). Every row that is aggregated belongs
    to one unit: the readings of tables in it fall into one class of equal units. Outer joins
    and EXISTS have that equality in their own condition, so nobody else's rows decide.
-3. **Guarded values.** An aggregate that doesn't group by unit is accepted only behind HAVING
-   COUNT(DISTINCT unit) >= min_units, and then only to compare rows with.
+3. **Guarded values.** An aggregate that doesn't group by unit is accepted only over units'
+   contributions, behind HAVING that enough units contribute and none dominates, and then only to
+   compare rows with (`guard.guarded`).
 4. **Conditions** read columns declared `filter` and can't raise (`guard.facts`). Each branch
    of an OR over protected rows is a component of kind SET with exactly that condition.
 5. **Contributions.** The last aggregate groups by the unit id and the keys, each declared
    `group` or public, and by nothing else: a row is what one unit contributes to one cell. Each
    contribution is a number of rows, or the sum of one monomial of columns declared `aggregate`;
    beside a sum in which a public column is a factor stands what it is judged by (`guard.weights`).
-6. **No overflow.** A sum adds up fewer than 2^40 values below 2^86, so HUGEINT and DECIMAL(38)
+6. **Arms.** A plan with UNION ALL of protected rows below its last aggregate is proven once for
+   each arm (`guard.arms`). A sum is of one arm; what counts units of several arms has a component
+   of kind SET for each.
+7. **No overflow.** A sum adds up fewer than 2^40 values below 2^86, so HUGEINT and DECIMAL(38)
    hold it; products are of decimals whose digits fit together.
-7. **Public rows.** What claims to be public scans public tables only. A row of a unit meets at
+8. **Public rows.** What claims to be public scans public tables only. A row of a unit meets at
    most one row of each public reading and guarded group (`guard.fans`).
 
 Rows of a query that are dropped before the last aggregate, or never used, are proven all the
@@ -35,12 +39,11 @@ from dataclasses import dataclass, field, replace
 
 from luoshu.sandbox.errors import GuardRefusalError
 from luoshu.sandbox.guard import facts, plan
+from luoshu.sandbox.guard.arms import arms_of
 from luoshu.sandbox.guard.cell_schema import Contributions, cell_schema, check_stored
 from luoshu.sandbox.guard.claims import Claim
-from luoshu.sandbox.guard.constants import constant_value
 from luoshu.sandbox.guard.facts import (
     Column,
-    Guarded,
     Inner,
     Meets,
     Missing,
@@ -57,25 +60,28 @@ from luoshu.sandbox.guard.fans import (
     unique_columns,
     unique_of,
 )
-from luoshu.sandbox.guard.functions import COMPARISONS, EQUALITIES
+from luoshu.sandbox.guard.guarded import (
+    Groups,
+    Owed,
+    check_contributions,
+    check_having,
+    compared,
+)
+from luoshu.sandbox.guard.inner import inner_aggregate
+from luoshu.sandbox.guard.meeting import is_meeting_of_public, merged
 from luoshu.sandbox.guard.obligations import branches_owed, check_partition
 from luoshu.sandbox.guard.plan import Expression, Operator
-from luoshu.sandbox.guard.plan_reader import ROW_ID, PlanError, read_plan
+from luoshu.sandbox.guard.plan_fields import PlanError
+from luoshu.sandbox.guard.plan_reader import ROW_ID, read_plan
 from luoshu.sandbox.guard.public import check_beside, check_public, is_public
 from luoshu.sandbox.guard.refusals import Refusal, refuse
-from luoshu.sandbox.guard.weights import DIGITS, has_weights, read_digits
 from luoshu.sandbox.schema import (
     BIGINT,
     BOOLEAN,
-    HUGEINT,
     CellSchema,
     TableSchema,
-    Use,
     ValueType,
 )
-
-MAX_ROWS = 2**40
-_MAX_VALUE = 2**86
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +93,7 @@ class Rows:
         owners: Readings of protected tables, in classes of equal units.
         conditions: What every row fulfils, as far as it was a condition.
         grouped: After an aggregate by unit: what it grouped by; None otherwise.
-        pending: After an aggregate of several units: the columns of COUNT(DISTINCT unit) of the
-            rows behind each of its values, which have to be compared with the threshold.
+        pending: After an aggregate of several units: what HAVING has to check of its values.
         nobodys: Readings of public rows and guarded groups that the rows are joined with.
     """
 
@@ -96,7 +101,7 @@ class Rows:
     owners: frozenset[frozenset[int]] = frozenset()
     conditions: tuple[Expression, ...] = ()
     grouped: frozenset[Expression] | None = None
-    pending: frozenset[Expression] = frozenset()
+    pending: frozenset[Owed] = frozenset()
     nobodys: frozenset[int] = frozenset()
 
 
@@ -106,6 +111,7 @@ def verify(
     claim: Claim,
     *,
     min_units: int,
+    dominance_ppm: int,
     mode: str = "aggregate",
 ) -> CellSchema:
     """Proves that a bound plan yields contributions, and says of what form.
@@ -115,6 +121,7 @@ def verify(
         tables: The prepared tables that the computation may read.
         claim: Which components are guard sets, and so on: what is not in the plan.
         min_units: Fewest units behind a guarded value.
+        dominance_ppm: Most that one of them may contribute to it, in parts per million.
         mode: `aggregate`, or `dp`, which has no guarded values.
 
     Raises:
@@ -125,10 +132,12 @@ def verify(
         root = read_plan(document)
         if claim.is_public:
             return CellSchema((), _public_types(root, tables), (), None, ())
-        verifier = _Verifier(tables, min_units, mode)
-        rows = verifier.rows(root)
-        contributions = Contributions(rows.columns, rows.grouped, rows.conditions)
-        return cell_schema(contributions, sorted(verifier.scanned), claim, mode)
+        verifier = _Verifier(tables, min_units, dominance_ppm, mode)
+        arms = [
+            Contributions(rows.columns, rows.grouped, rows.conditions)
+            for rows in map(verifier.rows, arms_of(root, tables))
+        ]
+        return cell_schema(arms, sorted(verifier.scanned), claim, mode)
     except (PlanError, UnprovenError, RecursionError) as error:
         if isinstance(error, FanOutError) and root is not None:
             raise fan_out_refusal(root, tables) from None
@@ -159,6 +168,7 @@ class _Verifier:
 
     tables: Sequence[TableSchema]
     min_units: int
+    dominance_ppm: int
     mode: str
     fresh: Iterator[int] = field(default_factory=itertools.count)
     ctes: dict[int, Rows] = field(default_factory=dict)
@@ -237,7 +247,8 @@ class _Verifier:
         if table.unit is None:
             column = table.columns[index]
             name = column.name.lower()
-            return PublicValue(column.type, scan, index, name, column.magnitude)
+            source = f"{table.catalog}.{table.table}.{column.name}"
+            return PublicValue(column.type, scan, index, name, column.magnitude, source)
         if index == 0:
             return Unit(BIGINT, scan, table.domain)
         column = table.columns[index - 1]
@@ -271,96 +282,22 @@ class _Verifier:
         return self._meeting(rows, parts)
 
     def _having(self, rows: Rows, parts: Sequence[Expression]) -> Rows:
-        """Groups of several units, of which only those with enough units are left."""
-        enough = {unit for unit in rows.pending if any(self._is_enough(p, unit) for p in parts)}
-        rest = [p for p in parts if not any(self._is_enough(p, unit) for unit in rows.pending)]
-        if enough != rows.pending or rest:
-            raise UnprovenError(
-                f"a group that is compared with, without a check that it has {self.min_units} units"
-            )
+        """Groups of several units, of which only those that pass the checks are left."""
+        check_having(rows.pending, parts, self.min_units, self.dominance_ppm)
         (below,) = rows.nobodys
         scan = self._nobodys(self.unique[below])
-        columns = (
-            Guarded(column.type, scan, n, not isinstance(column, Guarded))
-            for n, column in enumerate(rows.columns)
-        )
-        return Rows(tuple(columns), nobodys=frozenset({scan}))
-
-    def _is_enough(self, part: Expression, units: Expression) -> bool:
-        if (
-            not isinstance(part, plan.Call)
-            or (part.kind, part.name) != ("COMPARE_GREATERTHANOREQUALTO", ">=")
-            or part.children[0] != units
-        ):
-            return False
-        value = constant_value(part.children[1])
-        text = str(value)
-        return text.isdigit() and int(text) >= self.min_units
+        return Rows(compared(rows.columns, scan), nobodys=frozenset({scan}))
 
     def _meeting(self, rows: Rows, parts: Sequence[Expression]) -> Rows:
         """Rows for which further conditions hold; equal units put readings into one class."""
-        owners, proven = self._merged(rows.owners, parts, rows.conditions)
+        owners, proven = merged(rows.owners, parts, rows.conditions)
         for part in parts:
             if part not in proven:
                 self._check_condition(part)
         return replace(rows, owners=owners, conditions=(*rows.conditions, *parts))
 
-    def _merged(
-        self,
-        owners: frozenset[frozenset[int]],
-        parts: Sequence[Expression],
-        known: Sequence[Expression],
-    ) -> tuple[frozenset[frozenset[int]], list[Expression]]:
-        """Classes after equalities, and those of the conditions that are such equalities."""
-        classes = set(owners)
-        proven: list[Expression] = []
-        pairs: dict[tuple[int, int], dict[tuple[str, str], Expression]] = {}
-        for part in parts:
-            if not (
-                isinstance(part, plan.Call)
-                and part.kind in EQUALITIES
-                and (part.kind, part.name) in COMPARISONS
-                and len(part.children) == 2
-                and part.type == BOOLEAN
-            ):
-                continue
-            one, other = part.children
-            if isinstance(one, Unit) and isinstance(other, Unit) and one.domain == other.domain:
-                _join_classes(classes, one.scan, other.scan)
-                proven.append(part)
-            elif (
-                isinstance(one, Column)
-                and isinstance(other, Column)
-                and one.type == other.type
-                and (part.kind == "COMPARE_EQUAL" or _is_not_null({one, other}, known))
-            ):
-                found = pairs.setdefault((one.scan, other.scan), {})
-                found[one.column.name, other.column.name] = part
-                found = pairs.setdefault((other.scan, one.scan), {})
-                found[other.column.name, one.column.name] = part
-        for (one_scan, other_scan), equal in pairs.items():
-            left, right = self._table_of(one_scan, parts), self._table_of(other_scan, parts)
-            for key, other_key in itertools.product(left.keys, right.keys):
-                matched = [
-                    equal.get(names) for names in zip(key.columns, other_key.columns, strict=False)
-                ]
-                same = key.domain == other_key.domain and len(key.columns) == len(other_key.columns)
-                same = same and left.catalog == right.catalog
-                if same and all(part is not None for part in matched):
-                    _join_classes(classes, one_scan, other_scan)
-                    proven += [part for part in matched if part is not None]
-        return frozenset(classes), proven
-
-    @staticmethod
-    def _table_of(scan: int, parts: Sequence[Expression]) -> TableSchema:
-        for part in parts:
-            for leaf in plan.leaves_of(part):
-                if isinstance(leaf, Column) and leaf.scan == scan:
-                    return leaf.table
-        raise UnprovenError("a reading of no table")
-
     def _check_condition(self, part: Expression) -> None:
-        if _is_meeting_of_public(part):
+        if is_meeting_of_public(part):
             facts.check_total(part)
             return
         facts.check_condition(part)
@@ -409,7 +346,7 @@ class _Verifier:
         parts: Sequence[Expression],
         columns: tuple[Expression, ...],
     ) -> Rows:
-        owners, proven = self._merged(
+        owners, proven = merged(
             left.owners | right.owners, parts, (*left.conditions, *right.conditions)
         )
         mine = {scan for owner in left.owners for scan in owner}
@@ -482,55 +419,11 @@ class _Verifier:
         scan = next(self.fresh)
         if any(isinstance(group, Unit) and group.scan in owner for group in groups):
             inner = [
-                self._inner(call, rows, scan, place)
+                inner_aggregate(call, lambda each: self._used(each, rows), scan, place)
                 for place, call in enumerate(operator.aggregates)
             ]
             return Rows((*groups, *inner), rows.owners, rows.conditions, frozenset(groups))
         return self._several_units(operator, rows, groups, owner, scan)
-
-    def _filter_of(self, call: plan.Aggregate, rows: Rows) -> tuple[Expression, ...]:
-        if call.filter is None:
-            return ()
-        where = tuple(conjuncts(self._used(call.filter, rows)))
-        for condition in where:
-            _check_filter(condition)
-        return where
-
-    def _inner(self, call: plan.Aggregate, rows: Rows, scan: int, place: int) -> Inner:
-        function = call.name.removeprefix("system.main.")
-        arguments = tuple(self._used(argument, rows) for argument in call.children)
-        where = self._filter_of(call, rows)
-        if function == "count_star" and not arguments and call.type == BIGINT:
-            return Inner(BIGINT, scan, place, (), frozenset(), function, None, where, MAX_ROWS)
-        if len(arguments) != 1:
-            raise UnprovenError(f"the aggregate {function}")
-        (argument,) = arguments
-        if function == "count" and call.type == BIGINT:
-            facts.check_total(argument)
-            columns = facts.count_argument(argument)
-            return Inner(BIGINT, scan, place, (), columns, function, argument, where, MAX_ROWS)
-        if function in DIGITS and call.type == BIGINT and not call.is_distinct:
-            _, factors = read_digits(argument)
-            columns = facts.columns_of([leaf for f in factors for leaf in plan.leaves_of(f)])
-            return Inner(BIGINT, scan, place, (), columns, function, argument, where, 2**63)
-        if call.is_distinct or function not in {"sum", "avg", "min", "max"}:
-            raise UnprovenError(f"the aggregate {function}")
-        facts.check_total(argument)
-        read = facts.monomial(argument)
-        columns = facts.columns_of(read.leaves)
-        if read.magnitude >= _MAX_VALUE:
-            raise UnprovenError("a sum that may overflow")
-        if function == "sum":
-            if call.type not in {HUGEINT, ValueType("DECIMAL", 38, read.scale)}:
-                raise UnprovenError("a sum of another type than expected")
-            magnitude = read.magnitude * MAX_ROWS
-        else:
-            magnitude = read.magnitude
-            if function in {"min", "max"} and call.type != argument.type:
-                raise UnprovenError("an extreme of another type than expected")
-        return Inner(
-            call.type, scan, place, read.names, columns, function, argument, where, magnitude
-        )
 
     def _several_units(
         self,
@@ -544,56 +437,14 @@ class _Verifier:
             raise UnprovenError("a subquery over several units, which the mode `dp` excludes")
         if branches_owed(rows.conditions, ()):
             raise UnprovenError("OR in a subquery over protected rows")
-        for group in groups:
-            for leaf in plan.leaves_of(group):
-                if isinstance(leaf, PublicValue) or (
-                    isinstance(leaf, Column) and leaf.column.uses & _MEETING
-                ):
-                    continue
-                raise UnprovenError("a subquery's group key that is not declared for it")
-        units: dict[frozenset[Expression], Expression] = {}
-        behind: set[frozenset[Expression]] = set()
-        columns: list[Expression] = list(groups)
-        for place, call in enumerate(operator.aggregates):
-            value = Guarded(call.type, scan, place)
-            columns.append(value)
-            arguments = tuple(self._over(argument, rows) for argument in call.children)
-            if self._is_units(call, arguments, owner):
-                units[frozenset(self._filter_of(call, rows))] = value
-            elif call.is_distinct or call.name not in _GUARDED_AGGREGATES:
-                raise UnprovenError(f"the aggregate {call.name} in a subquery")
-            else:
-                inner = self._inner(call, rows, scan, place)
-                if has_weights(inner):
-                    raise UnprovenError("numbers of a public table added up over several units")
-                behind.add(frozenset(inner.filter) | _not_null(arguments, rows.conditions))
-        if any(branches_owed(list(where), ()) for where in (*units, *behind)):
-            raise UnprovenError("OR in a subquery over protected rows")
-        # Rows that a FILTER or NULLs leave are fewer than the group's.
-        needed = behind or {frozenset()}
-        if not needed <= units.keys():
-            raise UnprovenError("a group of several units, without a check that it has enough")
-        pending = frozenset(units[where] for where in needed)
+        check_contributions(groups, rows.grouped, owner)
+        found = Groups(scan, list(groups))
+        for call in operator.aggregates:
+            found.add(call, lambda expression: self._used(expression, rows))
         reading = self._nobodys((frozenset(range(len(groups))),))
-        return Rows(tuple(columns), pending=pending, nobodys=frozenset({reading}))
-
-    @staticmethod
-    def _is_units(
-        call: plan.Aggregate, arguments: Sequence[Expression], owner: frozenset[int]
-    ) -> bool:
-        return (
-            call.name == "system.main.count"
-            and call.is_distinct
-            and len(arguments) == 1
-            and isinstance(arguments[0], Unit)
-            and arguments[0].scan in owner
-        )
+        return Rows(tuple(found.columns), pending=found.owed(), nobodys=frozenset({reading}))
 
 
-_MEETING = frozenset({Use.FILTER, Use.GROUP})
-_GUARDED_AGGREGATES = frozenset(
-    {"system.main.count", "system.main.count_star", "system.main.sum", "system.main.avg"}
-)
 _NAMES = {
     "COMPARE_EQUAL": "=",
     "COMPARE_NOTEQUAL": "!=",
@@ -620,81 +471,3 @@ def _mapped(
     if any(place >= len(columns) for place in places):
         raise UnprovenError("a projection of columns that are not there")
     return tuple(columns[place] for place in places)
-
-
-def _join_classes(classes: set[frozenset[int]], one: int, other: int) -> None:
-    mine = next((c for c in classes if one in c), None)
-    theirs = next((c for c in classes if other in c), None)
-    if mine is None or theirs is None:
-        raise UnprovenError("the unit of a row that is not there")
-    if mine != theirs:
-        classes -= {mine, theirs}
-        classes.add(mine | theirs)
-
-
-def _is_meeting_of_public(part: Expression) -> bool:
-    """Whether a condition is how protected rows meet public or guarded ones: by equality."""
-    if not isinstance(part, plan.Call) or part.kind not in EQUALITIES:
-        return False
-    one, other = part.children
-    if isinstance(other, Column):
-        one, other = other, one
-    return (
-        isinstance(one, Column)
-        and isinstance(other, PublicValue | Guarded)
-        and bool(one.column.uses & _MEETING)
-    )
-
-
-def _not_null(
-    arguments: Sequence[Expression], known: Sequence[Expression]
-) -> frozenset[Expression]:
-    """That what an aggregate reads has a value, as far as it isn't known."""
-    return frozenset(
-        plan.Call("OPERATOR_IS_NOT_NULL", "OPERATOR_IS_NOT_NULL", (leaf,), BOOLEAN)
-        for argument in arguments
-        for leaf in plan.leaves_of(argument)
-        if not isinstance(leaf, Unit) and not _has_value(leaf, known)
-    )
-
-
-def _has_value(leaf: plan.Reference | plan.Leaf, known: Sequence[Expression]) -> bool:
-    """Whether a condition holds that is not true of NULL."""
-    return any(
-        isinstance(each, plan.Call) and each.kind in _NOT_OF_NULL and leaf in each.children
-        for each in known
-    )
-
-
-_NOT_OF_NULL = frozenset(
-    {
-        "OPERATOR_IS_NOT_NULL",
-        "COMPARE_EQUAL",
-        "COMPARE_LESSTHAN",
-        "COMPARE_GREATERTHAN",
-        "COMPARE_LESSTHANOREQUALTO",
-        "COMPARE_GREATERTHANOREQUALTO",
-        "COMPARE_IN",
-    }
-)
-
-
-def _is_not_null(columns: Collection[Expression], known: Sequence[Expression]) -> bool:
-    """Whether one of two columns that don't differ surely has a value."""
-    return any(
-        isinstance(each, plan.Call)
-        and each.kind == "OPERATOR_IS_NOT_NULL"
-        and each.children[0] in columns
-        for each in known
-    )
-
-
-def _check_filter(condition: Expression) -> None:
-    """A condition of FILTER; that a column is not NULL is what COUNT(column) counts by."""
-    if (
-        isinstance(condition, plan.Call)
-        and condition.kind == "OPERATOR_IS_NOT_NULL"
-        and isinstance(condition.children[0], Column | Inner | PublicValue)
-    ):
-        return
-    facts.check_condition(condition)

@@ -92,14 +92,14 @@ def _nonzero(condition: Expression) -> Expression:
 
 
 def digits_of(
-    read: Monomial, value: Inner, values: Sequence[Inner], kinds: Sequence[ComponentKind]
+    read: Monomial, value: Inner, values: Sequence[Inner | None], kinds: Sequence[ComponentKind]
 ) -> Digits | None:
     """Finds what is known of a sum's weights; None if it has none.
 
     Args:
         read: The sum's argument.
         value: The sum.
-        values: All components, of the given kinds.
+        values: All components of its arm, of the given kinds.
         kinds: As claimed.
 
     Raises:
@@ -113,15 +113,21 @@ def digits_of(
     if len(weights) > 1:
         raise UnprovenError("a product of several numbers of public tables")
     others = Counter(leaf for leaf in read.leaves if leaf not in weights)
-    same = [n for n, each in enumerate(values) if set(each.filter) == set(value.filter)]
-    plain = [n for n in same if kinds[n] is ComponentKind.SUM and _factors(values[n]) == others]
+    same = {
+        n: each
+        for n, each in enumerate(values)
+        if each is not None and set(each.filter) == set(value.filter)
+    }
+    plain = [
+        n for n, each in same.items() if kinds[n] is ComponentKind.SUM and _factors(each) == others
+    ]
     digits = {
         kind: [
             n
-            for n in same
+            for n, each in same.items()
             if kinds[n] is kind
-            and values[n].function == function
-            and _digits(values[n]) == (weights[0], frozenset(others))
+            and each.function == function
+            and _digits(each) == (weights[0], frozenset(others))
         ]
         for function, kind in DIGITS.items()
     }

@@ -10,25 +10,32 @@ least m - k + 1 agree; so a sample of each target's units, looked up in the sour
 finds all candidates, and rules out nearly all others before their rows are touched:
 
 - pairs: all items that agree with the sample so often are counted out exactly;
-- unions, if the source has few items: all subsets are tried on the sample, and those that pass
-  are counted out exactly. Complete, but for contributions of several items that cancel in k or
-  more of the target's absent units;
-- unions, if it has many: a descent (`unions.descend`) on the sample, then on all rows of the items
-  of which all but k - 1 units lie in the target. Complete where each unit has rows in one item;
-  elsewhere it finds what a step-by-step search finds.
+- unions: of few items all subsets are tried on the sample; of many, a target is ruled out by the
+  units of its sample that no item has, or only one with something else. What is left is solved on
+  all rows of the items of which all but k - 1 units lie in the target (`unions.near_unions`).
+
+Every pair and every union of such items is found if there are up to ten of them, or no unit is in
+two; and of others, as long as the effort of the target and of the computation lasts: it is enough
+for up to 256 items that share units, if the target has about k units for each, and for many that
+share few. Beyond, `descent` looks step by step, and finds what it finds. Of multiples, the most
+frequent one in each target's sample is tried.
+
+Not found: unions with an item of which k or more units lie outside the target, where other items
+cancel its contributions. Counts never cancel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from luoshu.sandbox.arrays import np
 from luoshu.sandbox.release.blocks import Block, spans
+from luoshu.sandbox.release.descent import descents
 from luoshu.sandbox.release.fingerprints import inverses, multiply
-from luoshu.sandbox.release.sorting import distinct, numbered_distinct
-from luoshu.sandbox.release.unions import Entries, descend, subset_sums, wrong_units
+from luoshu.sandbox.release.puzzles import Puzzle, subset_sums
+from luoshu.sandbox.release.sorting import distinct
+from luoshu.sandbox.release.unions import Effort, EntangledError, near_unions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,7 +96,14 @@ class Comparison:
     """Targets of one block against the items of another, or of the same block."""
 
     def __init__(
-        self, targets: Block, items: Places, source: Block, *, alive: Flags, k: int
+        self,
+        targets: Block,
+        items: Places,
+        source: Block,
+        *,
+        alive: Flags,
+        k: int,
+        effort: Effort,
     ) -> None:
         """Prepares it.
 
@@ -100,8 +114,10 @@ class Comparison:
             source: What to compare with; may be the same block.
             alive: By component and cell of the source, which items count.
             k: Fewest units that may differ.
+            effort: What the computation may still spend on the search for unions.
         """
         self._targets, self._source, self._k = targets, source, k
+        self._effort = effort
         self._same = targets is source
         self._alive = alive & (source.counts > 0)
         self._siblings = _siblings(targets, source)
@@ -261,20 +277,7 @@ class Comparison:
         many = np.flatnonzero(width > _FEW_ITEMS)
         if not len(many):
             return
-        sample, hits = _narrowed(sample, hits, many)
-        chunk = chunk[many]
-        if not self._same:
-            self._search(chunk, sample, hits, found)
-            return
-        # Cells of one result have no row in common: only components of one cell can add up.
-        cell = self._items[chunk] % self._source.cells
-        hits = hits.only(hits.item % self._source.cells == cell[sample.target[hits.place]])
-        siblings = self._siblings[self._component[chunk]]
-        beside = np.where(siblings >= 0, siblings * self._source.cells + cell[:, None], -1)
-        if 1 < beside.shape[1] <= _FEW_ITEMS:
-            self._try_all(chunk, sample, hits, beside, found)
-        elif beside.shape[1] > 1:
-            self._search(chunk, sample, hits, found)
+        self._search(chunk[many], *_narrowed(sample, hits, many), found)
 
     def _candidates(self, chunk: Places) -> Places:
         """For each target the items that can be in a union, padded with -1.
@@ -301,7 +304,7 @@ class Comparison:
     def _try_all(
         self, chunk: Places, sample: Sample, hits: Hits, items: Places, found: list[Conflict]
     ) -> None:
-        """Tries all subsets of at most ten items on the sample, then exactly."""
+        """Tries all subsets of at most ten items on the sample; what is near is solved."""
         width = items.shape[1]
         table = np.zeros((len(sample.unit), width), np.uint64)
         where = hits.item[:, None] == items[sample.target[hits.place]]
@@ -319,35 +322,7 @@ class Comparison:
         several = np.array([mask.bit_count() > 1 for mask in range(1 << width)])
         unused = ((items < 0) << np.arange(width)).sum(axis=1)
         near = (wrong < self._k) & several & (masks & unused[:, None] == 0)
-        for index in np.flatnonzero(near.any(axis=1)):
-            number = int(self._items[chunk[index]])
-            self._count_out(number, items[index], np.flatnonzero(near[index]).tolist(), found)
-
-    def _count_out(
-        self, number: int, items: Places, masks: Sequence[int], found: list[Conflict]
-    ) -> None:
-        units, prints = self._item(number)
-        parts: dict[int, tuple[NDArray[np.int32], Prints]] = {}
-        outside = 0
-        for bit, item in enumerate(items.tolist()):
-            component, cell = divmod(item, self._source.cells)
-            if item < 0 or (self._same and item == number) or not self._alive[component, cell]:
-                outside |= 1 << bit
-                continue
-            parts[bit] = self._source.item(item)
-            if absent(parts[bit][0], units) >= self._k:
-                outside |= 1 << bit
-        for mask in masks:
-            if mask & outside:
-                continue
-            bits = [bit for bit in range(len(items)) if mask >> bit & 1]
-            few = wrong_units(
-                [units, *(parts[bit][0] for bit in bits)],
-                [prints, *(parts[bit][1] for bit in bits)],
-            )
-            if 0 < few < self._k and self._is_near(number, few):
-                sources = tuple(int(items[bit]) for bit in bits)
-                found.append(Conflict(number, sources))
+        self._solve(chunk[near.any(axis=1)], found)
 
     def _is_near(self, number: int, few: int) -> bool:
         """Whether most units agree, which a multiple must show."""
@@ -356,58 +331,56 @@ class Comparison:
         return number not in self._factors or few * 2 < units
 
     def _search(self, chunk: Places, sample: Sample, hits: Hits, found: list[Conflict]) -> None:
-        """Descends on the sample; what comes near is searched for exactly."""
+        """Searches for the unions of many items."""
         # Units that no item has, or only one with another contribution, differ whatever is chosen.
         count = np.bincount(hits.place, minlength=len(sample.unit))
         misses = np.bincount(hits.place, hits.prints != sample.wanted[hits.place], len(sample.unit))
         lost = np.bincount(sample.target, (count <= 1) & (count == misses), len(chunk))
-        hopeful = np.flatnonzero(lost < self._k)
-        if not len(hopeful):
-            return
-        entries = _entries(*_narrowed(sample, hits, hopeful), len(hopeful), self._source.cells)
-        near = np.zeros(len(hopeful), np.bool_)
-        for chosen in entries.beginnings():
-            fewest, _ = descend(entries, chosen, self._k)
-            near |= fewest < self._k
-        for index in hopeful[near]:
-            number = int(self._items[chunk[index]])
-            for sources, few in self._nearest(number, chunk[index : index + 1]):
-                if 0 < few < self._k and len(sources) > 1 and self._is_near(number, few):
+        self._solve(chunk[lost < self._k], found)
+
+    def _solve(self, chunk: Places, found: list[Conflict]) -> None:
+        """Finds the unions that are near to some targets, on all rows."""
+        for index in chunk:
+            number = int(self._items[index])
+            puzzle = self._puzzle(number, np.array([index]))
+            if len(puzzle.names) < 2:
+                continue
+            try:
+                outcomes = near_unions(puzzle, self._k, self._effort)
+            except EntangledError:
+                components = puzzle.names // self._source.cells
+                outcomes = {
+                    (puzzle.wrong(chosen), int(chosen.sum())): tuple(puzzle.names[chosen].tolist())
+                    for chosen in descents(puzzle, components)
+                }
+            for (few, size), sources in outcomes.items():
+                if 0 < few < self._k and size > 1 and self._is_near(number, few):
                     found.append(Conflict(number, sources))
 
-    def _nearest(self, number: int, only: Places) -> Iterator[tuple[tuple[int, ...], int]]:
-        """The unions of source items that come nearest to a target, and how near."""
+    def _puzzle(self, number: int, only: Places) -> Puzzle:
+        """A target, and the items of which too few units lie outside of it."""
         units, prints = self._item(number)
         sample = Sample(np.zeros(len(units), np.int64), units, prints, self._sizes[only])
         hits = self._hits(only, sample)
         within = np.bincount(hits.item, minlength=len(self._counts))
         inside = (within > 0) & (self._counts - within < self._k)
         if self._same:
-            inside &= np.arange(len(inside)) % self._source.cells == number % self._source.cells
             inside[number] = False
         items = np.flatnonzero(inside)
-        if len(items) < 2:
-            return
         parts = [self._source.item(int(item)) for item in items]
         everyone = distinct(np.concatenate([units, *(part[0] for part in parts)]))
         wanted = np.zeros(len(everyone), np.uint64)
         wanted[np.searchsorted(everyone, units)] = prints
-        place = np.searchsorted(everyone, np.concatenate([part[0] for part in parts]))
+        place = np.searchsorted(everyone, np.concatenate([units[:0], *(p[0] for p in parts)]))
         choice = np.repeat(np.arange(len(items)), [len(part[0]) for part in parts])
         order = np.argsort(place, kind="stable")
-        entries = Entries(
-            np.zeros(len(everyone), np.int64),
+        return Puzzle(
             wanted,
             place[order],
             choice[order],
-            np.concatenate([part[1] for part in parts])[order],
-            np.zeros(len(items), np.int64),
-            items // self._source.cells,
-            1,
+            np.concatenate([prints[:0], *(part[1] for part in parts)])[order],
+            items,
         )
-        for beginning in entries.beginnings():
-            fewest, chosen = descend(entries, beginning, 1)
-            yield tuple(int(item) for item in items[chosen]), int(fewest[0])
 
 
 def _ratios(sample: Sample, hits: Hits) -> Prints:
@@ -451,22 +424,6 @@ def _narrowed(sample: Sample, hits: Hits, kept: Places) -> tuple[Sample, Hits]:
     )
 
 
-def _entries(sample: Sample, hits: Hits, targets: int, cells: int) -> Entries:
-    target = sample.target[hits.place]
-    width = int(hits.item.max()) + 1 if len(hits.item) else 1
-    codes, choice = numbered_distinct(target * width + hits.item)
-    return Entries(
-        sample.target,
-        sample.wanted,
-        hits.place,
-        choice,
-        hits.prints,
-        codes // width,
-        codes % width // cells,
-        targets,
-    )
-
-
 def _siblings(targets: Block, source: Block) -> Places:
     """For each target component the source's components of its monomial, padded with -1."""
     rows = [
@@ -482,15 +439,6 @@ def _spread(steps: Places, lengths: Places, most: int) -> Places:
     runs = -(-most // _RUN)
     jump = np.maximum(lengths // runs, _RUN)
     return np.where(lengths <= most, steps, steps // _RUN * jump + steps % _RUN)
-
-
-def absent(units: NDArray[np.int32], others: NDArray[np.int32]) -> int:
-    """How many sorted units aren't among other sorted units."""
-    if not len(others):
-        return len(units)
-    places = np.searchsorted(others, units)
-    places[places == len(others)] = 0
-    return int(np.count_nonzero(others[places] != units))
 
 
 def differing(

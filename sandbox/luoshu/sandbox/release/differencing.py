@@ -14,7 +14,8 @@ What equals a released item tells nothing new, and is in conflict with nothing i
 Counts of rows and of units are of one monomial, the empty
 one: where each unit has one row, `count(*)` and `count(distinct unit)` are the same numbers.
 
-Not compared: different monomials, and unions of items of different results.
+Which unions are found surely, and which are only searched for, `comparing` says. Not compared:
+different monomials, and unions of items of different results.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from luoshu.sandbox.arrays import np
 from luoshu.sandbox.release.blocks import Block, Monomial, codes, is_known
 from luoshu.sandbox.release.comparing import Comparison
 from luoshu.sandbox.release.sorting import among
+from luoshu.sandbox.release.unions import Effort
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,6 +85,7 @@ class Differencing:
         self._blocks, self._allowed, self._history, self._k = blocks, allowed, history, k
         self._known = self._find_known()
         self._ranks = ranks
+        self._effort = Effort()
         self.verdict = Verdict()
 
     def compare_within(self) -> None:
@@ -97,6 +100,7 @@ class Differencing:
                     *(targets, _items(targets, self._allowed[number]), self._blocks[other]),
                     alive=self._allowed[other],
                     k=self._k,
+                    effort=self._effort,
                 ).run()
                 sets += [
                     {(number, one.target), *((other, item) for item in one.sources)}
@@ -157,7 +161,10 @@ class Differencing:
             for source in self._history:
                 everything = np.ones(source.counts.shape, np.bool_)
                 for conflict in Comparison(
-                    targets, items, source, alive=everything, k=self._k
+                    *(targets, items, source),
+                    alive=everything,
+                    k=self._k,
+                    effort=self._effort,
                 ).run():
                     against.setdefault(conflict.target, []).append(source)
             for item, sources in against.items():
@@ -186,7 +193,10 @@ class Differencing:
         while len(items):
             again = set()
             for conflict in Comparison(
-                targets, items, source, alive=self._allowed[number], k=self._k
+                *(targets, items, source),
+                alive=self._allowed[number],
+                k=self._k,
+                effort=self._effort,
             ).run(pairs=False):
                 if self._allowed[number].reshape(-1)[list(conflict.sources)].all():
                     members = [(number, item) for item in conflict.sources]

@@ -40,7 +40,7 @@ def stage1() -> None:
         "(range / 7)::DECIMAL(18,2) AS amount, DATE '2020-01-01' AS day FROM range(64)"
     )
     engine.search(connection, ["rehearsal"])
-    query = check_query(connection, [_TABLE], _SQL, min_units=2, mode="aggregate")
+    query = check_query(connection, [_TABLE], _SQL, min_units=2, dominance_ppm=850_000)
     for number, cell in enumerate(query.cells):
         written = os.memfd_create("rehearsal")
         done = export(

@@ -12,6 +12,7 @@ from luoshu.sandbox import engine, wire
 from luoshu.sandbox.errors import GuardRefusalError, QueryError
 from luoshu.sandbox.export import export
 from luoshu.sandbox.guard.check import CellQuery, CheckedQuery, check_query
+from luoshu.sandbox.guard.public_keys import public_keys
 from luoshu.sandbox.schema import TableSchema, checked_count
 from luoshu.sandbox.templates import BoundParameter, bind_parameters
 from luoshu.sandbox.worker import rehearsal
@@ -64,16 +65,21 @@ def _verify(channel: Channel, connection: engine.Connection, job: Message) -> Ch
             tables,
             bind_parameters(connection, str(job["sql"]), parameters),
             min_units=checked_count(job["min_units"]),
+            dominance_ppm=checked_count(job["dominance_ppm"]),
             mode=str(job["mode"]),
         )
     except (GuardRefusalError, QueryError) as error:
         channel.send({"type": "refused", "code": error.code, "message": error.message})
         return None
+    # Under mode `dp` cells of public keys come out whoever is in them, so their values are needed.
     channel.send(
         {
             "type": "verified",
             "cells": [cell.schema.to_json() for cell in query.cells],
             "stage2": query.stage2,
+            "public": public_keys(connection, [cell.schema for cell in query.cells], tables)
+            if job["mode"] == "dp"
+            else {},
         }
     )
     return query
