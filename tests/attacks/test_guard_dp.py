@@ -65,6 +65,7 @@ CODES = TableSchema(
         ColumnSchema("code", BIGINT, frozenset({G, F, A}), None, 2**63),
         ColumnSchema("label", VARCHAR, frozenset({G, F, A})),
     ),
+    unique=(("code",),),
 )
 TABLES = (PERSON, VISIT, CODES)
 LABELS = [(n, f"l{n}") for n in range(5)]

@@ -224,10 +224,11 @@ def test_weights_are_judged_by_their_digits(clinic: Clinic) -> None:
     assert checked.schema == clinic.verify(weighed(), "ssoa")
 
 
+HAS = "FILTER (WHERE c.code IS NOT NULL)"
 COUNTED = (
-    "coalesce(sum(c.code), CAST('0' AS HUGEINT)) AS a0, count(*) AS a1, "
-    "coalesce(bit_or(c.code), CAST('0' AS BIGINT)) AS a2, "
-    "coalesce(bit_and(c.code), CAST('-1' AS BIGINT)) AS a3 "
+    f"coalesce(sum(c.code) {HAS}, CAST('0' AS HUGEINT)) AS a0, count(*) {HAS} AS a1, "
+    f"coalesce(bit_or(c.code) {HAS}, CAST('0' AS BIGINT)) AS a2, "
+    f"coalesce(bit_and(c.code) {HAS}, CAST('-1' AS BIGINT)) AS a3 "
     "FROM visit AS v CROSS JOIN codes AS c WHERE v.code = c.code GROUP BY v.pid"
 )
 OUTER = (
@@ -257,6 +258,7 @@ UNWEIGHED = {
         ),
         "ssoa",
     ),
+    "weights that may be missing": (weighed(where="WHERE v.cost IS NOT NULL"), "ssoa"),
     "rows of zeros too": (weighed(FEE), "ssoa"),
     "rows that another value chooses": (weighed(DIGIT.replace("v.cost", "c.fee")), "ssoa"),
     "rows of one value": (weighed(DIGIT.replace("'0.00'", "'1.00'")), "ssoa"),

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from luoshu.sandbox.guard import plan
+from luoshu.sandbox.guard.arguments import monomial
 from luoshu.sandbox.guard.claims import Claim
 from luoshu.sandbox.guard.constants import constant_value, is_constant
 from luoshu.sandbox.guard.facts import (
@@ -17,7 +18,6 @@ from luoshu.sandbox.guard.facts import (
     UnprovenError,
     check_key,
     is_zero,
-    monomial,
 )
 from luoshu.sandbox.guard.obligations import branches_owed, check_partition
 from luoshu.sandbox.guard.plan import Expression

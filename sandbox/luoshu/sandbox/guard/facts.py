@@ -238,7 +238,7 @@ def check_total(expression: Expression) -> None:
                 check_total(child)
             if _is_total(expression):
                 return
-    raise UnprovenError(f"the expression {_name(expression)}")
+    raise UnprovenError(f"the expression {name_of(expression)}")
 
 
 def _is_total(call: plan.Call) -> bool:
@@ -353,7 +353,7 @@ def _check_filter_use(expression: Expression) -> None:
         case plan.Case():
             raise UnprovenError("CASE in a condition")
         case plan.Call():
-            if expression.kind in {"OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL"} and _names_unit(
+            if expression.kind in {"OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL"} and names_unit(
                 expression.children[0]
             ):
                 return  # it always has a value
@@ -367,7 +367,8 @@ def _check_filter_use(expression: Expression) -> None:
             raise UnprovenError("a condition on what may be missing")
 
 
-def _names_unit(leaf: Expression) -> bool:
+def names_unit(leaf: Expression) -> bool:
+    """Whether it is the privacy unit, or a column of a key that determines it."""
     if isinstance(leaf, Column):
         return any(leaf.column.name in key.columns for key in leaf.table.keys)
     return isinstance(leaf, Unit)
@@ -391,7 +392,7 @@ def check_inner_key(expression: Expression) -> None:
         UnprovenError: It is neither the unit, nor determines it, nor may it be shown or be a
             condition.
     """
-    if _names_unit(expression):
+    if names_unit(expression):
         return
     try:
         _check_group_use(expression)
@@ -436,101 +437,8 @@ def _check_group_use(expression: Expression) -> None:
             raise UnprovenError("a group key that is neither declared `group` nor public")
 
 
-@dataclass(frozen=True, slots=True)
-class Monomial:
-    """A product that is added up.
-
-    Attributes:
-        names: Of its factors, sorted.
-        scale: Of its value.
-        magnitude: Largest absolute value of one row, as an integer at `scale`.
-        column: The one factor, if it is a declared column.
-        leaves: Its factors.
-    """
-
-    names: tuple[str, ...]
-    scale: int
-    magnitude: int
-    column: ColumnSchema | None
-    leaves: tuple[plan.Leaf, ...]
-
-
-def monomial(expression: Expression) -> Monomial:
-    """Reads the argument of a SUM.
-
-    Raises:
-        UnprovenError: It is no product of columns declared `aggregate`.
-    """
-    scale = expression.type.scale
-    match expression:
-        case Column(column=column):
-            if Use.AGGREGATE not in column.uses or not column.type.is_summable:
-                raise UnprovenError(
-                    f"an aggregate of the column {column.name}, which is not declared `aggregate`"
-                )
-            own = (column.name.lower(),)
-            return Monomial(own, scale, column.magnitude, column, (expression,))
-        case PublicValue() | Inner():
-            number = expression.type.name == "DECIMAL" or expression.type.name in INTEGERS
-            magnitude = magnitude_of(expression)
-            if not number or magnitude is None:
-                raise UnprovenError("an aggregate of what is no exact number")
-            if isinstance(expression, PublicValue):
-                if not expression.name:  # weights of one's own could tell persons apart
-                    raise UnprovenError("an aggregate of a computed public value")
-                names: tuple[str, ...] = (expression.name,)
-            else:
-                if expression.function in {"bit_or", "bit_and"}:
-                    raise UnprovenError("an aggregate of digits")
-                names = expression.names
-                for each in expression.columns:
-                    if Use.AGGREGATE not in each.column.uses and expression.function != "count":
-                        raise UnprovenError("an aggregate of a column not declared `aggregate`")
-            return Monomial(names, scale, magnitude, None, (expression,))
-        case plan.Call(children=(child,)) if (expression.kind, expression.name) == _CAST:
-            inner = monomial(child)
-            kind = expression.type
-            if kind.name != "DECIMAL" or kind.scale != inner.scale:
-                raise UnprovenError("a cast of what is added up")
-            if expression.is_try:  # what doesn't fit counts as NULL
-                return replace(inner, magnitude=min(inner.magnitude, 10**kind.width - 1))
-            if inner.magnitude >= 10**kind.width and not widens(child.type, kind):
-                raise UnprovenError("a cast that may fail of what is added up")
-            return inner
-        case plan.Call(kind="OPERATOR_COALESCE", children=(child, zero)) if (
-            is_zero(zero) and child.type == zero.type == expression.type
-        ):
-            return monomial(child)  # a NULL adds nothing either
-        case plan.Call(kind="BOUND_FUNCTION", name="system.main.*", children=(left, right)):
-            one, other = monomial(left), monomial(right)
-            is_exact = expression.type.name == "DECIMAL" and not expression.may_overflow
-            if not is_exact or scale != one.scale + other.scale:
-                raise UnprovenError("a product that may overflow")
-            return Monomial(
-                tuple(sorted((*one.names, *other.names))),
-                scale,
-                one.magnitude * other.magnitude,
-                None,
-                (*one.leaves, *other.leaves),
-            )
-    raise UnprovenError(f"an aggregate of {_name(expression)}")
-
-
-def _name(expression: Expression) -> str:
+def name_of(expression: Expression) -> str:
+    """What an expression is called in a refusal."""
     if isinstance(expression, plan.Call):
         return expression.name.removeprefix("system.main.")
     return {plan.Case: "CASE", plan.Constant: "a constant"}.get(type(expression), "this value")
-
-
-def count_argument(expression: Expression) -> frozenset[Column]:
-    """Reads the argument of a COUNT inside one unit.
-
-    Raises:
-        UnprovenError: It is no column.
-    """
-    if isinstance(expression, Column):
-        # Of a key to the unit it only says whether there is such a row.
-        return frozenset() if _names_unit(expression) else frozenset({expression})
-    if isinstance(expression, PublicValue | Unit | Inner | Missing) and expression.type != DOUBLE:
-        return frozenset()
-    raise UnprovenError("COUNT of an expression")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from luoshu.sandbox.guard import facts, plan
+from luoshu.sandbox.guard.arguments import count_argument, monomial
 from luoshu.sandbox.guard.facts import (
     Column,
     Inner,
@@ -49,7 +50,7 @@ def inner_aggregate(call: plan.Aggregate, used: Used, scan: int, place: int) -> 
     (argument,) = arguments
     if function == "count" and call.type == BIGINT:
         facts.check_total(argument)
-        columns = facts.count_argument(argument)
+        columns = count_argument(argument)
         return Inner(BIGINT, scan, place, (), columns, function, argument, where, MAX_ROWS)
     if function in DIGITS and call.type == BIGINT and not call.is_distinct:
         _, factors = read_digits(argument)
@@ -58,7 +59,7 @@ def inner_aggregate(call: plan.Aggregate, used: Used, scan: int, place: int) -> 
     if call.is_distinct or function not in {"sum", "avg", "min", "max"}:
         raise UnprovenError(f"the aggregate {function}")
     facts.check_total(argument)
-    read = facts.monomial(argument)
+    read = monomial(argument)
     columns = facts.columns_of(read.leaves)
     if read.magnitude >= _MAX_VALUE:
         raise UnprovenError("a sum that may overflow")

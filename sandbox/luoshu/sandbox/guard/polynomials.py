@@ -15,7 +15,7 @@ from fractions import Fraction
 from luoshu.sandbox.guard import plan
 from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
-from luoshu.sandbox.guard.sources import Atom
+from luoshu.sandbox.guard.sources import Atom, Role
 from luoshu.sandbox.guard.text import constant_text, short_name
 from luoshu.sandbox.guard.uses import check_condition
 from luoshu.sandbox.schema import BOOLEAN, ValueType
@@ -67,8 +67,12 @@ def is_not_null(atom: Expression) -> Expression:
 
 
 def present(atoms: Sequence[Atom]) -> list[Expression]:
-    """IS NOT NULL for each atom that may be NULL."""
-    return [is_not_null(atom) for atom in atoms if atom.column is None or atom.column.is_nullable]
+    """IS NOT NULL for each atom that may be NULL; of a public one, a weight, it is always said."""
+    return [
+        is_not_null(atom)
+        for atom in atoms
+        if atom.column is None or atom.column.is_nullable or atom.role is Role.PUBLIC
+    ]
 
 
 def expand(argument: Expression, fold: Fold) -> list[Branch]:

@@ -15,14 +15,13 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from luoshu.sandbox.guard import plan
+from luoshu.sandbox.guard.arguments import Monomial, monomial
 from luoshu.sandbox.guard.constants import constant_value, is_constant, widens
 from luoshu.sandbox.guard.facts import (
     Inner,
-    Monomial,
     PublicValue,
     UnprovenError,
     conjuncts,
-    monomial,
 )
 from luoshu.sandbox.guard.plan import Expression
 from luoshu.sandbox.schema import BIGINT, ComponentKind, Digits
@@ -112,6 +111,9 @@ def digits_of(
         return None
     if len(weights) > 1:
         raise UnprovenError("a product of several numbers of public tables")
+    if not any(_says_present(each, weights[0]) for each in value.filter):
+        # The plain sum would have rows that this one lacks.
+        raise UnprovenError("a sum with weights that may be missing")
     others = Counter(leaf for leaf in read.leaves if leaf not in weights)
     same = {
         n: each
@@ -135,6 +137,14 @@ def digits_of(
     if not all(places):
         raise UnprovenError("a sum with weights, without what they are judged by")
     return Digits(*(found[0] for found in places))
+
+
+def _says_present(condition: Expression, leaf: PublicValue) -> bool:
+    return (
+        isinstance(condition, plan.Call)
+        and condition.kind == "OPERATOR_IS_NOT_NULL"
+        and condition.children == (leaf,)
+    )
 
 
 def _digits(value: Inner) -> tuple[PublicValue, frozenset[Expression]] | None:
