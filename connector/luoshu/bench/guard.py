@@ -27,7 +27,7 @@ from luoshu.bench.figures import Figures, Report
 from luoshu.bench.tpch_data import TABLES, queries, write_tpch
 from luoshu.sandbox import engine
 from luoshu.sandbox.dry_run import Answer, dry_run
-from luoshu.sandbox.errors import GuardRefusalError
+from luoshu.sandbox.errors import GuardRefusalError, QueryError
 from luoshu.sandbox.guard.check import check_query
 from luoshu.sandbox.guard.verify import verify
 from luoshu.sandbox.prepare import prepare_product
@@ -184,7 +184,7 @@ def _verifier(root: Path) -> dict[str, float]:
                         min_units=product.release.min_units,
                         dominance_ppm=product.release.dominance_ppm,
                     )
-                except GuardRefusalError:
+                except (GuardRefusalError, QueryError):
                     break
                 runs.append(sum(spent))
             if runs:
