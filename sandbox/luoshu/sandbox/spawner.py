@@ -18,6 +18,8 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeAlias
 
+from luoshu.sandbox.worker.enclosure import kernel
+
 MAX_REQUEST_BYTES = 128 << 10
 _LIMITS = {
     "memory": resource.RLIMIT_AS,
@@ -96,17 +98,21 @@ class Spawner:
         return True
 
     def _start(self, request: Request, descriptors: list[int]) -> None:
+        parent = os.getpid()
         try:
             pid = os.fork()
         except OSError:
             return  # the process's pipes close, which tells the client
         if pid == 0:
-            self._be_started(request, descriptors[:3])
+            self._be_started(parent, request, descriptors[:3])
         self._pids[int(request["id"])] = pid
         self._status[int(request["id"])] = descriptors[3]
 
-    def _be_started(self, request: Request, descriptors: list[int]) -> NoReturn:
+    def _be_started(self, parent: int, request: Request, descriptors: list[int]) -> NoReturn:
         try:
+            kernel.die_with_parent(signal.SIGKILL)
+            if os.getppid() != parent:  # it died before that
+                os._exit(127)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
