@@ -77,7 +77,7 @@ fuzz: $(VENV)/.dev ## fuzz what reads workers' answers, guided by coverage (FUZZ
 	@$(PIP) install --quiet --require-hashes --only-binary :all: --upgrade --target .tools/fuzz \
 	  --requirement requirements-fuzz.lock
 	@mkdir -p .tools/fuzz-corpus
-	@PYTHONPATH=.tools/fuzz $(BIN)/python tests/fuzz/answers.py -max_total_time=$(FUZZ_SECONDS) \
+	@PYTHONPATH=.tools/fuzz:tests/support $(BIN)/python tests/fuzz/answers.py -max_total_time=$(FUZZ_SECONDS) \
 	  -artifact_prefix=.tools/ .tools/fuzz-corpus tests/fuzz/corpus
 
 .PHONY: docs
