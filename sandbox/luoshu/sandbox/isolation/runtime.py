@@ -29,7 +29,7 @@ _PATH = "import sys; sys.path.append('/app'); "
 _BOOT = _PATH + "from luoshu.sandbox.worker.{} import main; main()"
 _ZYGOTE = _PATH + "from luoshu.sandbox.worker.zygote import main; main({!r})"
 _TRIAL = _PATH + "from luoshu.sandbox.worker.zygote import try_once; try_once()"
-_CODE_PARTS = (
+CODE_PARTS = (
     "guard",
     "release",
     "worker",
@@ -106,7 +106,7 @@ class Runtime:
             Mount(Path(found["executable"]), f"/python/bin/{python}"),
             Mount(stdlib, library),
             Mount(extension, f"/app/{extension.name}"),
-            *(Mount(code / part, f"/app/luoshu/sandbox/{part}") for part in _CODE_PARTS),
+            *(Mount(code / part, f"/app/luoshu/sandbox/{part}") for part in CODE_PARTS),
             *(Mount(Path(path), f"/lib/{name}") for name, path in sorted(libraries.items())),
         ]
         known = {"/lib", *_LIBRARY_ALIASES}
@@ -158,7 +158,7 @@ class Runtime:
         Compiled bytecode is left out: it is made from the sources, at any time.
         """
         total = hashlib.sha256()
-        for inside, path in sorted(self._files()):
+        for inside, path in sorted(self.files()):
             content = hashlib.sha256()
             with path.open("rb") as file:
                 while chunk := file.read(_HASH_CHUNK):
@@ -166,7 +166,8 @@ class Runtime:
             total.update(f"{content.hexdigest()}  {inside}\n".encode())
         return f"sha256:{total.hexdigest()}"
 
-    def _files(self) -> Iterator[tuple[str, Path]]:
+    def files(self) -> Iterator[tuple[str, Path]]:
+        """Every file that a worker can see, bytecode apart: its path inside, and where it is."""
         for mount in (*self.mounts, *self.arrays, *self.noise):
             if mount.source.name == _BYTECODE:
                 continue

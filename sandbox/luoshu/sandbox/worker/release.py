@@ -17,7 +17,8 @@ from luoshu.sandbox.release.blocks import Block
 from luoshu.sandbox.release.history import read_entry, write_entry
 from luoshu.sandbox.release.results import CellQueryResult
 from luoshu.sandbox.schema import CellSchema, SchemaError, checked_count, exact_fields
-from luoshu.sandbox.worker.enclosure.seal import seal
+from luoshu.sandbox.worker.enclosure import landlock
+from luoshu.sandbox.worker.enclosure.seal import CODE, seal
 from luoshu.sandbox.worker.stage import MAX_CELLS, Channel, Message, run
 
 _SECRET_BYTES = 32
@@ -142,6 +143,7 @@ def _list(value: object) -> list[object]:
 
 def work(channel: Channel) -> None:
     """Serves one release."""
+    landlock.restrict(CODE)
     seal()
     channel.send({"type": "ready"})
     channel.send(Release(channel).answer())

@@ -9,7 +9,8 @@ from __future__ import annotations
 from luoshu.sandbox import wire
 from luoshu.sandbox.release import dp
 from luoshu.sandbox.release.dp_plan import DpRules
-from luoshu.sandbox.worker.enclosure.seal import seal
+from luoshu.sandbox.worker.enclosure import landlock
+from luoshu.sandbox.worker.enclosure.seal import CODE, seal
 from luoshu.sandbox.worker.release import Release
 from luoshu.sandbox.worker.stage import Channel, Message, run
 
@@ -38,6 +39,7 @@ class NoisyRelease(Release):
 
 def work(channel: Channel) -> None:
     """Serves one release."""
+    landlock.restrict(CODE)
     seal()
     channel.send({"type": "ready"})
     channel.send(NoisyRelease(channel).answer())

@@ -57,15 +57,5 @@ def furnish(tmp_bytes: int) -> None:
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("tmpfs", "/tmp", "tmpfs", _QUIET, f"size={tmp_bytes},mode=0700")  # noqa: S108
     kernel.mount("/proc/self/fd", INPUTS, None, kernel.MS_BIND)
-    cover("/proc")
-
-
-def cover(directory: str) -> None:
-    """Hides a directory for good under an empty one that can't be written to.
-
-    Raises:
-        OSError: The kernel doesn't allow it.
-    """
-    kernel.mount(
-        "tmpfs", directory, "tmpfs", _QUIET | kernel.MS_RDONLY, "size=4k,nr_inodes=1,mode=0555"
-    )
+    hidden = "size=4k,nr_inodes=1,mode=0555"
+    kernel.mount("tmpfs", "/proc", "tmpfs", _QUIET | kernel.MS_RDONLY, hidden)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from luoshu.sandbox.worker.enclosure import kernel, landlock, seccomp
-from luoshu.sandbox.worker.enclosure.namespaces import INPUTS, cover
 
 CODE = ("/app", "/python", "/lib")
 """What a worker may read for as long as it lives."""
@@ -23,14 +22,12 @@ def seal_for_writing() -> None:
 def seal() -> None:
     """Drops all privileges and filters system calls, in every thread.
 
-    What is open stays open; what is reached by name is what Landlock left. On a kernel without
-    Landlock the files that were handed over are hidden instead.
+    What is open stays open; what is opened by name is what Landlock left, and nothing on a kernel
+    without Landlock.
 
     Raises:
         OSError: The kernel refused any of it: the worker must end.
     """
-    if not landlock.version():
-        cover(INPUTS)
     kernel.drop_privileges()
     kernel.set_dumpable(dumpable=False)
-    seccomp.restrict()
+    seccomp.restrict(opens=landlock.version() > 0)

@@ -113,6 +113,7 @@ _PROT_EXEC = 4
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _TMPFILE = 0x0040_0000
 _FIRST_PROCESS = 1
+_OPEN = "openat"
 _WORD = 0xFFFF_FFFF
 _FCNTL_COMMANDS = (fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_DUPFD_CLOEXEC)
 
@@ -140,7 +141,7 @@ _IF = (
     ("mmap", _Condition((9, 222), 2, _PROT_EXEC, 0)),
     ("mprotect", _Condition((10, 226), 2, _PROT_EXEC, 0)),
     ("clone", _Condition((56, 220), 0, _CLONE_THREAD | _CLONE_NAMESPACES, _CLONE_THREAD)),
-    ("openat", _Condition((257, 56), 2, _WRITES | _TMPFILE, 0)),
+    (_OPEN, _Condition((257, 56), 2, _WRITES | _TMPFILE, 0)),
     ("tgkill", _Condition((234, 131), 0, _WORD, _FIRST_PROCESS)),
     # Reading its own limits, never setting them: the pointer to new ones must be null.
     ("prlimit64", _Condition((302, 261), 2, _WORD, 0, high=True)),
@@ -157,12 +158,13 @@ def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> 
     return struct.pack("=HBBI", code, if_true, if_false, value)
 
 
-def program(machine: str, *, writes: bool = False) -> bytes:
+def program(machine: str, *, writes: bool = False, opens: bool = True) -> bytes:
     """The filter as `struct sock_filter`s.
 
     Args:
         machine: `x86_64` or `aarch64`, as uname(2) says.
         writes: Whether files may be made and written, as preparation does.
+        opens: Whether files may be opened, to read.
 
     Raises:
         ValueError: Another machine.
@@ -185,8 +187,9 @@ def program(machine: str, *, writes: bool = False) -> bytes:
         number = numbers[place]
         if number is not None:
             parts += [_instruction(_JUMP_EQUAL, number, 0, 1), _instruction(_RETURN, _ALLOW)]
-    for _, condition in _IF:
-        parts += _if(condition, place)
+    for name, condition in _IF:
+        if opens or name != _OPEN:
+            parts += _if(condition, place)
     parts += [
         _instruction(_JUMP_EQUAL, _CLONE3, 0, 1),
         _instruction(_RETURN, _ERRNO | errno.ENOSYS),
@@ -213,14 +216,20 @@ def _if(condition: _Condition, place: int) -> Sequence[bytes]:
     return [_instruction(_JUMP_EQUAL, condition.number[place], 0, len(body)), *body]
 
 
-def restrict(*, writes: bool = False) -> None:
+def restrict(*, writes: bool = False, opens: bool = True) -> None:
     """Filters the calls of every thread of this process, for good.
 
     Args:
         writes: See `program`.
+        opens: See `program`.
 
     Raises:
         OSError: The kernel has no seccomp filters.
         ValueError: There is no list for this machine.
     """
-    filter_calls(program(platform.machine(), writes=writes))
+    filter_calls(program(platform.machine(), writes=writes, opens=opens))
+
+
+def names() -> frozenset[str]:
+    """Every call that a sealed worker may make, of any kind and under whatever condition."""
+    return frozenset([*_FREELY, *_WRITING, *(name for name, _ in _IF)])
