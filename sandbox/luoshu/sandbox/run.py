@@ -8,6 +8,7 @@ from typing import Self
 from luoshu.sandbox.computation import Computation, Outcome, ReleaseRules, VerifiedPlan
 from luoshu.sandbox.history_port import HistoryPort
 from luoshu.sandbox.isolation.bwrap import BwrapIsolation
+from luoshu.sandbox.isolation.docker import DockerIsolation
 from luoshu.sandbox.isolation.port import Finding, Isolation, IsolationConfig
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.templates import BoundParameter
@@ -28,7 +29,9 @@ class Sandbox:
         A machine that can't isolate is no error here: `check` says what is
         missing, and every computation raises `SandboxUnavailableError`.
         """
-        return cls(BwrapIsolation(config or IsolationConfig()))
+        wanted = config or IsolationConfig()
+        is_docker = wanted.adapter == "docker"
+        return cls(DockerIsolation(wanted) if is_docker else BwrapIsolation(wanted))
 
     @property
     def isolation(self) -> Isolation:

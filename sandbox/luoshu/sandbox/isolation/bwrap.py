@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from luoshu.sandbox.errors import SandboxUnavailableError
 from luoshu.sandbox.isolation.check import try_bwrap
 from luoshu.sandbox.isolation.launcher_client import LauncherClient
+from luoshu.sandbox.isolation.lending import NOBODY, lend
 from luoshu.sandbox.isolation.pool import Pool
 from luoshu.sandbox.isolation.port import Finding, IsolationConfig, Limits, Mount, WorkerSpec
 from luoshu.sandbox.isolation.runtime import Runtime
@@ -28,7 +29,6 @@ from luoshu.sandbox.isolation.spawner_client import Pipes, SpawnerClient
 from luoshu.sandbox.isolation.worker_process import WorkerProcess
 from luoshu.sandbox.worker.enclosure.namespaces import INPUTS
 
-_NOBODY = 65534
 _FORKED = ("stage1", "release", "release_dp", "stage2")
 _ZYGOTE_FILES = 1024
 
@@ -117,7 +117,7 @@ class BwrapIsolation:
             SandboxUnavailableError: This machine can't isolate it.
         """
         argv = [*self._wall(self._available(), spec), "--", *command]
-        request = {"argv": argv, "limits": resources(spec.limits)}
+        request = {"argv": argv, "limits": spec.limits.resources()}
         number, pipes = self._launcher.start_with_input(request)
         return await _opened(self._launcher, number, pipes, spec.limits)
 
@@ -146,17 +146,12 @@ class BwrapIsolation:
             request = {"argv": argv, "limits": {"files": _ZYGOTE_FILES, "core": 0}}
             return self._launcher.start(request, control)[1]
 
-        forked = {"tmp_bytes": limits.tmp_bytes, "limits": resources(limits)}
+        forked = {"tmp_bytes": limits.tmp_bytes, "limits": limits.resources()}
         return Pool(launch, forked, self._config.ready, self._config.ready_most)
 
     def lend(self, path: Path) -> int:
         """See the port."""
-        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        if os.geteuid() == 0:  # workers of a node run as root are another user
-            mode = stat.S_IMODE(os.fstat(opened).st_mode)
-            os.fchown(opened, -1, _NOBODY)
-            os.fchmod(opened, mode | stat.S_IRGRP)
-        return opened
+        return lend(path)
 
     @property
     def interpreter(self) -> str:
@@ -180,7 +175,7 @@ class BwrapIsolation:
         argv += ["--unshare-cgroup"]
         if is_root:  # the zygote becomes another user, first of all, and each worker unshares that
             return [*argv, "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-        return [*argv, "--unshare-user", "--uid", str(_NOBODY), "--gid", str(_NOBODY)]
+        return [*argv, "--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY)]
 
     def check(self) -> list[Finding]:
         """See the port."""
@@ -208,7 +203,7 @@ class BwrapIsolation:
 async def _opened(
     spawner: SpawnerClient, number: int, pipes: Pipes, limits: Limits, pool: Pool | None = None
 ) -> WorkerProcess:
-    worker = WorkerProcess(spawner, number, limits, pool.ended if pool else None)
+    worker = WorkerProcess(partial(spawner.stop, number), limits, pool.ended if pool else None)
     await worker.open(pipes)
     return worker
 
@@ -226,17 +221,6 @@ def _root(runtime: Runtime, entry: str, mounts: Sequence[Mount]) -> list[str]:
     for directory in runtime.masked:
         argv += ["--tmpfs", directory, "--remount-ro", directory]
     return argv
-
-
-def resources(limits: Limits) -> dict[str, int]:
-    """The limits as the launcher sets them."""
-    return {
-        "memory": limits.memory_bytes,
-        "cpu": limits.cpu_seconds,
-        "files": limits.open_files,
-        "file_size": limits.file_bytes,
-        "core": 0,
-    }
 
 
 def _find_bwrap(config: IsolationConfig) -> Path:

@@ -1,5 +1,6 @@
-"""The root of a worker's image: what `runtime` lists, copied, so that it is laid out as under
-bubblewrap and holds no shell, no package and no program but Python.
+"""The root of a worker's image: what `runtime` lists, laid out as under bubblewrap.
+
+It holds no shell, no package and no program but Python.
 
     python -I -m luoshu.sandbox.isolation.image root DIRECTORY   # inside a base image
     python -I -m luoshu.sandbox.isolation.image code             # prints the digest of the code

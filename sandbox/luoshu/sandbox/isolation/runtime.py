@@ -25,10 +25,10 @@ from luoshu.sandbox.isolation.port import Mount
 
 _PROBE_SECONDS = 60
 _LIBRARY_ALIASES = ("/lib64", "/usr/lib", "/usr/lib64")
-_PATH = "import sys; sys.path.append('/app'); "
-_BOOT = _PATH + "from luoshu.sandbox.worker.{} import main; main()"
-_ZYGOTE = _PATH + "from luoshu.sandbox.worker.zygote import main; main({!r})"
-_TRIAL = _PATH + "from luoshu.sandbox.worker.zygote import try_once; try_once()"
+FIND_CODE = "import sys; sys.path.append('/app'); "
+_BOOT = FIND_CODE + "from luoshu.sandbox.worker.{} import main; main()"
+_ZYGOTE = FIND_CODE + "from luoshu.sandbox.worker.zygote import main; main({!r})"
+_TRIAL = FIND_CODE + "from luoshu.sandbox.worker.zygote import try_once; try_once()"
 CODE_PARTS = (
     "guard",
     "release",
@@ -149,8 +149,7 @@ class Runtime:
 
     def code_command(self, code: str) -> list[str]:
         """The same of any Python code."""
-        # -I: no environment, no user site; -S: no site module, so no .pth and no sitecustomize.
-        return [self.interpreter, "-I", "-S", "-B", "-c", code]
+        return python_command(self.interpreter, code)
 
     def measure(self) -> str:
         """Hashes every file that a worker can see: `sha256:<hex>` over paths and contents.
@@ -185,6 +184,12 @@ class Runtime:
                 for name in files:
                     if (place / name).is_file():
                         yield f"{inside}/{name}", place / name
+
+
+def python_command(interpreter: str, code: str) -> list[str]:
+    """The argument vector that runs Python code, with nothing but its standard library."""
+    # -I: no environment, no user site; -S: no site module, so no .pth and no sitecustomize.
+    return [interpreter, "-I", "-S", "-B", "-c", code]
 
 
 def _package(package: str, root: str, parts: list[str]) -> list[Mount]:

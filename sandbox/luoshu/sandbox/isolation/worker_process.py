@@ -11,7 +11,7 @@ from typing import IO
 from luoshu.sandbox import wire
 from luoshu.sandbox.errors import SandboxUnavailableError
 from luoshu.sandbox.isolation.port import Limits, WorkerEnd, WorkerError
-from luoshu.sandbox.isolation.spawner_client import Pipes, SpawnerClient
+from luoshu.sandbox.isolation.spawner_client import Pipes
 
 _READ_AHEAD = 1 << 16
 _LARGE = 1 << 18
@@ -22,22 +22,19 @@ class WorkerProcess:
 
     def __init__(
         self,
-        spawner: SpawnerClient,
-        number: int,
+        stop: Callable[[], None],
         limits: Limits,
         ended: Callable[[], str] | None = None,
     ) -> None:
         """Has nothing open yet.
 
         Args:
-            spawner: Who started it.
-            number: Its number there.
+            stop: Has it killed, without waiting; may raise SandboxUnavailableError.
             limits: Of what it answers.
             ended: Called once when it has ended; returns words for its log.
         """
         self._ended = ended
-        self._spawner = spawner
-        self._number = number
+        self._stop = stop
         self._limits = limits
         self._log = bytearray()
         self._end: WorkerEnd | None = None
@@ -110,9 +107,9 @@ class WorkerProcess:
     def kill(self) -> None:
         """See the port."""
         try:
-            self._spawner.stop(self._number)
+            self._stop()
         except SandboxUnavailableError:
-            return  # the spawner has ended, and its workers with it
+            return  # who started it has ended, and its workers with it
 
     async def stop(self) -> WorkerEnd:
         """See the port."""

@@ -107,8 +107,8 @@ _WRITING: dict[str, tuple[int | None, int | None]] = {
 }
 _CLONE3 = 435
 
-_CLONE_THREAD = 0x0001_0000
-_CLONE_NAMESPACES = 0x7E02_0080  # every CLONE_NEW… flag
+CLONE_THREAD = 0x0001_0000
+CLONE_NAMESPACES = 0x7E02_0080  # every CLONE_NEW… flag
 _PROT_EXEC = 4
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _TMPFILE = 0x0040_0000
@@ -140,7 +140,7 @@ class _Condition:
 _IF = (
     ("mmap", _Condition((9, 222), 2, _PROT_EXEC, 0)),
     ("mprotect", _Condition((10, 226), 2, _PROT_EXEC, 0)),
-    ("clone", _Condition((56, 220), 0, _CLONE_THREAD | _CLONE_NAMESPACES, _CLONE_THREAD)),
+    ("clone", _Condition((56, 220), 0, CLONE_THREAD | CLONE_NAMESPACES, CLONE_THREAD)),
     (_OPEN, _Condition((257, 56), 2, _WRITES | _TMPFILE, 0)),
     ("tgkill", _Condition((234, 131), 0, _WORD, _FIRST_PROCESS)),
     # Reading its own limits, never setting them: the pointer to new ones must be null.
