@@ -86,7 +86,11 @@ def set_dumpable(*, dumpable: bool) -> None:
 def drop_privileges() -> None:
     """Gives up every capability, for good: held, inheritable, bounding and ambient."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    try:
+        _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # gVisor's kernel has no ambient capabilities to clear
+            raise
     for capability in range(_last_capability() + 1):
         if _prctl(_PR_CAPBSET_READ, capability):
             _prctl(_PR_CAPBSET_DROP, capability)
