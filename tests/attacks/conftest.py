@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from attack_world import Answers, Attack
+from escape_world import BwrapPrison, DockerPrison
 from sandbox_world import Guard, open_guard, write_product
 
 from luoshu.sandbox.prepare import prepare_product
@@ -48,3 +49,17 @@ def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     asked = Answers(tmp_path_factory.mktemp("town"))
     asked.ask_all(attack for attack in selected if isinstance(attack, Attack))
     return asked
+
+
+@pytest.fixture(scope="session")
+def bwrap_prison() -> Iterator[BwrapPrison]:
+    held = BwrapPrison()
+    yield held
+    held.close()
+
+
+@pytest.fixture(scope="session")
+def docker_prison() -> Iterator[DockerPrison]:
+    held = DockerPrison()
+    yield held
+    held.close()

@@ -7,14 +7,24 @@ can. They tell what happened; what the kernel refused they tell by its error's n
 
 from __future__ import annotations
 
+import os
 import textwrap
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+from docker import APIClient
+from docker.errors import NotFound
+
 from luoshu.sandbox.isolation.bwrap import BwrapIsolation
+from luoshu.sandbox.isolation.containers import ContainerPool
+from luoshu.sandbox.isolation.docker import DockerIsolation
+from luoshu.sandbox.isolation.docker_engine import HOME_LABEL
 from luoshu.sandbox.isolation.pool import Pool
-from luoshu.sandbox.isolation.port import Limits
+from luoshu.sandbox.isolation.port import IsolationConfig, Limits
 from luoshu.sandbox.isolation.worker_process import WorkerProcess
 
 _BOOT = """
@@ -22,7 +32,7 @@ import ctypes, errno, fcntl, json, mmap, os, random, resource, select, signal, s
 import threading, time
 sys.path.append("/app")
 from luoshu.sandbox import engine
-from luoshu.sandbox.worker import setup, zygote
+from luoshu.sandbox.worker import contained, setup, zygote
 from luoshu.sandbox.worker.enclosure import landlock, seal
 from luoshu.sandbox.worker.stage import Channel
 
@@ -51,17 +61,25 @@ def work():
     os._exit(0)
 
 setup.open_ahead()
-zygote.leave_root()
-zygote.serve(work)
 """
 
 
-class Prison:
-    """Workers that run payloads."""
+class Prison(ABC):
+    """Workers that run payloads behind one kind of wall.
 
-    def __init__(self, wall: BwrapIsolation) -> None:
-        self.wall = wall
-        self._pools: dict[tuple[str, Limits], Pool] = {}
+    Attributes:
+        wall: The wall, which keeps no workers ready.
+        has_landlock: Whether the kernel that workers see has it.
+        environment: Names in the environment that the wall can't do without.
+        answers: What calls of the kernel were answered.
+    """
+
+    wall: BwrapIsolation | DockerIsolation
+    has_landlock = True
+    environment: frozenset[str] = frozenset({"PWD", "LC_CTYPE"})
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[str]] = {}
 
     async def hold(
         self,
@@ -78,11 +96,7 @@ class Prison:
             limits: Its limits, instead of the usual.
             entry: Whose root it sees.
         """
-        key = (entry, limits or self.wall.config.limits_of(entry))
-        if key not in self._pools:
-            command = self.wall.runtime.code_command(_BOOT)
-            self._pools[key] = self.wall.pool_of(entry, command, key[1])
-        worker = await self.wall.take(self._pools[key], key[1])
+        worker = await self._taken(entry, limits or self.wall.config.limits_of(entry))
         await worker.send({"code": textwrap.dedent(payload)}, files)
         return worker
 
@@ -94,10 +108,98 @@ class Prison:
         finally:
             self.log = (await worker.stop()).log
 
+    @abstractmethod
+    async def _taken(self, entry: str, limits: Limits) -> WorkerProcess:
+        """A worker that waits for its payload."""
+
+    async def settle(self) -> None:  # noqa: B027 - only one kind has something to do
+        """Has all made that stays between workers."""
+
+    @abstractmethod
+    def workers(self) -> set[int]:
+        """Processes that workers are, as the host numbers them."""
+
+    def traces(self) -> object:
+        """What else a worker could leave behind."""
+        mounts = Path("/proc/self/mountinfo").read_text()
+        return mounts, Path("/proc/self/cgroup").read_text()
+
     def close(self) -> None:
         """Ends all."""
+        self.wall.close()
+
+
+class BwrapPrison(Prison):
+    """Behind bubblewrap."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wall: BwrapIsolation = BwrapIsolation(IsolationConfig(ready=0, ready_most=0))
+        self._pools: dict[tuple[str, Limits], Pool] = {}
+
+    async def _taken(self, entry: str, limits: Limits) -> WorkerProcess:
+        if (entry, limits) not in self._pools:
+            command = self.wall.runtime.code_command(
+                _BOOT + "zygote.leave_root()\nzygote.serve(work)"
+            )
+            self._pools[entry, limits] = self.wall.pool_of(entry, command, limits)
+        return await self.wall.take(self._pools[entry, limits], limits)
+
+    async def settle(self) -> None:
+        await self.run("tell(1)")  # so that there is a zygote
+
+    def workers(self) -> set[int]:
+        return workers_below(self.wall.launcher)
+
+    def close(self) -> None:
         for pool in self._pools.values():
             pool.close()
+        super().close()
+
+
+class DockerPrison(Prison):
+    """In containers. Fails in CI where there is no engine, and skips elsewhere, saying so."""
+
+    environment = frozenset({"PATH", "HOSTNAME", "HOME", "LC_CTYPE"})
+
+    def __init__(self, runtime: str | None = None) -> None:
+        super().__init__()
+        config = IsolationConfig(adapter="docker", runtime=runtime, ready=0, ready_most=0)
+        self.wall: DockerIsolation = DockerIsolation(config)
+        self.has_landlock = runtime is None
+        self._pools: dict[Limits, ContainerPool] = {}
+        for finding in self.wall.check():
+            self.wall.close()
+            said = f"{finding.code}: {finding.message} {finding.remedy}"
+            if os.environ.get("CI"):
+                pytest.fail(said)
+            pytest.skip(said)
+
+    async def _taken(self, entry: str, limits: Limits) -> WorkerProcess:
+        if limits not in self._pools:
+            self._pools[limits] = self.wall.pool_of(_BOOT + "contained.serve(work)", limits)
+        return await self.wall.take(self._pools[limits], limits)
+
+    def containers(self) -> list[dict[str, Any]]:
+        """What the engine knows of this node's containers."""
+        connected = self.wall._connect()
+        return containers_of(connected.engine._client, connected.home.name)
+
+    def workers(self) -> set[int]:
+        return {int(one["State"]["Pid"]) for one in self.containers()}
+
+    def traces(self) -> object:
+        home = self.wall._connect().home.path
+        return super().traces(), sorted(path.name for path in home.iterdir())
+
+
+def containers_of(client: APIClient, home: str) -> list[dict[str, Any]]:
+    """What the engine knows of the containers of a node's home."""
+    found = []
+    for one in client.containers(all=True, filters={"label": f"{HOME_LABEL}={home}"}):
+        with suppress(NotFound):  # it was removed meanwhile
+            found.append(client.inspect_container(one["Id"]))
+    return found
 
 
 def descendants(pid: int) -> set[int]:

@@ -1,43 +1,29 @@
-"""One prison for all attempts, and a look at what each leaves behind."""
+"""One prison of each kind for all attempts, and a look at what each attempt leaves behind."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
-from escape_world import Prison, workers_below
-
-from luoshu.sandbox.isolation.bwrap import BwrapIsolation
-from luoshu.sandbox.isolation.port import IsolationConfig
+from escape_world import Prison
 
 
-@pytest.fixture(scope="session")
-def prison() -> Iterator[Prison]:
-    wall = BwrapIsolation(IsolationConfig(ready=0, ready_most=0))
-    held = Prison(wall)
-    yield held
-    held.close()
-    wall.close()
+@pytest.fixture(params=["bwrap_prison", "docker_prison"], ids=["bwrap", "docker"])
+def prison(request: pytest.FixtureRequest) -> Prison:
+    held: Prison = request.getfixturevalue(request.param)
+    return held
 
 
 @pytest.fixture(autouse=True)
 async def nothing_is_left(prison: Prison) -> AsyncIterator[None]:
-    """No process but zygotes, no mount and no control group outlives an attempt."""
-    await prison.run("tell(1)")  # so that there is a zygote
-    before = _traces()
+    """No process but zygotes, no mount, no control group and no file outlives an attempt."""
+    await prison.settle()
+    before = prison.traces()
     yield
-    launcher = prison.wall.launcher
-    for _ in range(200):  # a killed process is gone once it is reaped
-        workers = workers_below(launcher)
-        if not workers:
+    for _ in range(500):  # a killed process is gone once it is reaped, a container once removed
+        if not prison.workers() and prison.traces() == before:
             break
         await asyncio.sleep(0.01)
-    assert not workers
-    after = _traces()
-    assert after == before
-
-
-def _traces() -> tuple[str, str]:
-    return Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()
+    assert not prison.workers()
+    assert prison.traces() == before

@@ -11,6 +11,8 @@ import platform
 import pytest
 from escape_world import Prison
 
+from luoshu.sandbox.isolation.port import WorkerError
+
 pytestmark = pytest.mark.system
 
 # name: number, arguments
@@ -156,8 +158,26 @@ CALLS: dict[str, tuple[int, ...]] = {
 @pytest.mark.parametrize("name", CALLS)
 async def test_call_is_refused(prison: Prison, name: str) -> None:
     assert platform.machine() == "x86_64", "the numbers here are of x86-64"
-    said = await prison.run(f"tell(attempt(lambda: call(*{CALLS[name]})))")
-    assert said == ["failed", "EPERM"]
+    if not prison.answers:
+        await _ask_all(prison)
+    assert prison.answers.get(name) == ["failed", "EPERM"]
+
+
+async def _ask_all(prison: Prison) -> None:
+    """Has one worker make every call; what one that gets through does to it, the rest shows."""
+    payload = f"""
+        for name, numbers in {CALLS}.items():
+            tell([name, attempt(lambda: call(*numbers))])
+    """
+    worker = await prison.hold(payload)
+    try:
+        for _ in CALLS:
+            name, said = (await worker.receive())["said"]
+            prison.answers[name] = said
+    except WorkerError:
+        pass
+    finally:
+        await worker.stop()
 
 
 async def test_clone3_is_answered_as_if_it_did_not_exist(prison: Prison) -> None:
