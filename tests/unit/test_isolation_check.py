@@ -53,5 +53,5 @@ def test_binary_that_cannot_run(tmp_path: Path) -> None:
 
 
 def test_unknown_adapter_is_refused() -> None:
-    with pytest.raises(ValueError, match="there is: bwrap"):
+    with pytest.raises(ValueError, match="there are: bwrap, docker"):
         IsolationConfig(adapter="chroot")

@@ -31,8 +31,8 @@ def prepare(
     from luoshu.connector.products import prepare_on_node
     from luoshu.sandbox.run import Sandbox
 
-    load_settings(node)  # says so if this is no node's directory
-    with closing(Sandbox.start()) as sandbox, progress(f"preparing {product_file.name}"):
+    config = load_settings(node).sandbox.isolation_config()
+    with closing(Sandbox.start(config)) as sandbox, progress(f"preparing {product_file.name}"):
         prepared = prepare_on_node(node, product_file, sandbox.isolation)
     facts = {
         "product": prepared.id,

@@ -30,6 +30,7 @@ from pydantic_settings import (
 from luoshu.connector.errors import NodeError
 from luoshu.contracts.errors import ContractsError
 from luoshu.contracts.ids import parse_participant_id
+from luoshu.sandbox.isolation.port import MIB, IsolationConfig, Limits
 
 FILE_NAME: Final = "node.toml"
 ENVIRONMENT_PREFIX: Final = "LUOSHU_"
@@ -133,7 +134,23 @@ class LoggingSection(_Section):
 class SandboxSection(_Section):
     """The isolation that queries run in, and what one query may use."""
 
-    isolation: Literal["bwrap"] = Field(default="bwrap", description="Which isolation to use.")
+    isolation: Literal["bwrap", "docker"] = Field(
+        default="bwrap",
+        description="Which isolation to use: bubblewrap, which comes along, or an engine of Docker "
+        "on this machine.",
+    )
+    image: str = Field(
+        default="luoshu-worker",
+        min_length=1,
+        description="For docker: the image that workers run from; `make sandbox-image` builds it.",
+    )
+    runtime: str | None = Field(
+        default=None,
+        min_length=1,
+        description="For docker: the engine's runtime for workers; without it, its default one. "
+        "`runsc` is gVisor's.",
+        examples=["runsc"],
+    )
     memory_mib: int = Field(
         default=3072,
         ge=512,
@@ -160,6 +177,22 @@ class SandboxSection(_Section):
     concurrency: int = Field(
         default=2, ge=1, le=256, description="Computations that may run at once; others wait."
     )
+
+    def isolation_config(self) -> IsolationConfig:
+        """What the sandbox is started with."""
+        return IsolationConfig(
+            adapter=self.isolation,
+            image=self.image,
+            runtime=self.runtime,
+            limits=Limits(
+                memory_bytes=self.memory_mib * MIB,
+                cpu_seconds=self.cpu_seconds,
+                frame_bytes=self.max_result_bytes,
+            ),
+            threads=self.threads,
+            wall_seconds=self.wall_seconds,
+            max_rows=self.max_result_rows,
+        )
 
 
 class LimitsSection(_Section):

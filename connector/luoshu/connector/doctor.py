@@ -10,12 +10,14 @@ import platform
 import re
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from luoshu.connector.config import load_settings
 from luoshu.connector.doctor_node import node_checks
+from luoshu.connector.errors import NodeError
 from luoshu.connector.findings import Check, Finding, Level
 
 __all__ = ["Finding", "Level", "examine"]
@@ -23,6 +25,7 @@ __all__ = ["Finding", "Level", "examine"]
 _MIN_PYTHON: Final = (3, 11)
 _MIN_GLIBC: Final = (2, 28)
 _MACHINES: Final = frozenset({"x86_64", "aarch64"})
+_ISOLATIONS: Final = {"bwrap": "bubblewrap", "docker": "Docker"}
 _RELEASED: Final = datetime(2026, 1, 1, tzinfo=UTC)  # no clock that is right shows less
 _REQUIREMENT: Final = re.compile(r"([A-Za-z0-9._-]+)")
 
@@ -48,7 +51,7 @@ def examine(
         "python": _python,
         "packages": _packages,
         "policy": _policy,
-        "isolation": _isolation,
+        "isolation": lambda: _isolation(node),
         "clock": lambda: _clock(moment),
     }
     if node is not None:
@@ -136,18 +139,20 @@ def _policy() -> Iterator[Finding]:
         yield Finding("policy", Level.OK, f"the shipped policy decides ({engine.policy_digest})")
 
 
-def _isolation() -> Iterator[Finding]:
+def _isolation(node: Path | None) -> Iterator[Finding]:
     # Imported here: the sandbox's launcher is started by it, and only this check needs it.
-    from luoshu.sandbox.isolation.bwrap import BwrapIsolation  # noqa: PLC0415
     from luoshu.sandbox.isolation.port import IsolationConfig  # noqa: PLC0415
+    from luoshu.sandbox.run import Sandbox  # noqa: PLC0415
 
-    with closing(BwrapIsolation(IsolationConfig())) as isolation:
-        findings = isolation.check()
-        measurement = "" if findings else isolation.measurement
+    config = IsolationConfig()
+    if node is not None:
+        with suppress(NodeError):  # which the check of the configuration finds
+            config = load_settings(node).sandbox.isolation_config()
+    with closing(Sandbox.start(config)) as sandbox:
+        findings = sandbox.check()
     if not findings:
-        yield Finding(
-            "isolation", Level.OK, f"bubblewrap isolates a process here; workers: {measurement}"
-        )
+        name = _ISOLATIONS[config.adapter] + (f" with {config.runtime}" if config.runtime else "")
+        yield Finding("isolation", Level.OK, f"{name} isolates a process here")
     for finding in findings:
         yield Finding(
             "isolation", Level.MISSING, f"{finding.message} [{finding.code}]", finding.remedy

@@ -36,7 +36,6 @@ from luoshu.connector.membership.node_files import NodeFiles, load_node
 from luoshu.connector.observability import configure_logging, get_logger
 from luoshu.contracts.errors import ContractsError
 from luoshu.contracts.keys import SigningKey
-from luoshu.sandbox.isolation.port import MIB, IsolationConfig, Limits
 from luoshu.sandbox.run import Sandbox
 
 if TYPE_CHECKING:
@@ -122,20 +121,7 @@ def serve(
 
 
 def _start_sandbox(settings: NodeSettings) -> Sandbox:
-    section = settings.sandbox
-    sandbox = Sandbox.start(
-        IsolationConfig(
-            adapter=section.isolation,
-            limits=Limits(
-                memory_bytes=section.memory_mib * MIB,
-                cpu_seconds=section.cpu_seconds,
-                frame_bytes=section.max_result_bytes,
-            ),
-            threads=section.threads,
-            wall_seconds=section.wall_seconds,
-            max_rows=section.max_result_rows,
-        )
-    )
+    sandbox = Sandbox.start(settings.sandbox.isolation_config())
     findings = sandbox.check()
     if not findings:
         sandbox.warm_up()
