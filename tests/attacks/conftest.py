@@ -63,3 +63,10 @@ def docker_prison() -> Iterator[DockerPrison]:
     held = DockerPrison()
     yield held
     held.close()
+
+
+@pytest.fixture(scope="session")
+def gvisor_prison() -> Iterator[DockerPrison]:
+    held = DockerPrison("runsc")
+    yield held
+    held.close()

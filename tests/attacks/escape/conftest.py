@@ -9,9 +9,18 @@ import pytest
 from escape_world import Prison
 
 
-@pytest.fixture(params=["bwrap_prison", "docker_prison"], ids=["bwrap", "docker"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "prison" not in metafunc.fixturenames:
+        return
+    walls = ["bwrap", "docker"]
+    if metafunc.definition.get_closest_marker("host_kernel") is None:
+        walls.append("gvisor")
+    metafunc.parametrize("prison", walls, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def prison(request: pytest.FixtureRequest) -> Prison:
-    held: Prison = request.getfixturevalue(request.param)
+    held: Prison = request.getfixturevalue(f"{request.param}_prison")
     return held
 
 

@@ -144,6 +144,7 @@ async def test_nothing_can_be_written(prison: Prison, place: str) -> None:
     assert said == ["failed", "EPERM"]
 
 
+@pytest.mark.host_kernel  # else nothing can be listed
 async def test_code_of_the_node_is_absent(prison: Prison) -> None:
     payload = "tell([sorted(os.listdir('/app/luoshu')), sorted(os.listdir('/app/luoshu/sandbox'))])"
     portions, modules = await prison.run(payload)
@@ -151,6 +152,7 @@ async def test_code_of_the_node_is_absent(prison: Prison) -> None:
     assert not {"isolation", "prepare.py", "dry_run.py", "product_file.py"} & set(modules)
 
 
+@pytest.mark.host_kernel  # else nothing can be listed
 async def test_host_packages_are_hidden(prison: Prison) -> None:
     payload = """
         import sysconfig
