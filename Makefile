@@ -16,6 +16,7 @@ OPA ?= $(firstword $(wildcard $(CURDIR)/.tools/bin/opa) $(shell command -v opa 2
 BENCHES := query publish search negotiate guard isolation
 DEMO_ARGS ?=
 TEST_ARGS ?=
+BASE ?=
 FUZZ_SECONDS ?= 60
 
 .PHONY: help
@@ -79,6 +80,10 @@ fuzz: $(VENV)/.dev ## fuzz what reads workers' answers, guided by coverage (FUZZ
 	@mkdir -p .tools/fuzz-corpus
 	@PYTHONPATH=.tools/fuzz:tests/support $(BIN)/python tests/fuzz/answers.py -max_total_time=$(FUZZ_SECONDS) \
 	  -artifact_prefix=.tools/ .tools/fuzz-corpus tests/fuzz/corpus
+
+.PHONY: sandbox-image
+sandbox-image: $(VENV)/.dev ## the image of workers under Docker (BASE=debootstrap: no registry)
+	@.ci/image $(BASE)
 
 .PHONY: docs
 docs: $(VENV)/.dev ## README and docs: commands parse, links resolve, both languages agree

@@ -19,12 +19,18 @@ ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 MACHINES = pytest.mark.parametrize("machine", ARCHITECTURES)
 
 
-def verdict(machine: str, number: int, *arguments: int, architecture: int | None = None) -> int:
+def verdict(
+    machine: str,
+    number: int,
+    *arguments: int,
+    architecture: int | None = None,
+    opens: bool = True,
+) -> int:
     """What the kernel would answer; see `seccomp(2)` and the kernel's net/core/filter.c."""
     stated = ARCHITECTURES[machine] if architecture is None else architecture
     padded = [*arguments, 0, 0, 0, 0, 0, 0][:6]
     data = struct.pack("<IIQ6Q", number, stated, 0, *(value & (1 << 64) - 1 for value in padded))
-    program = seccomp.program(machine)
+    program = seccomp.program(machine, opens=opens)
     instructions = list(struct.iter_unpack("=HBBI", program))
     accumulator, at = 0, 0
     while True:
@@ -116,3 +122,10 @@ def test_conditions(machine: str, name: str, allowed: list[int], refused: list[i
 def test_a_machine_without_a_list_is_an_error() -> None:
     with pytest.raises(ValueError, match="riscv64"):
         seccomp.program("riscv64")
+
+
+@MACHINES
+def test_without_landlock_nothing_is_opened(machine: str) -> None:
+    number = (257, 56)[list(ARCHITECTURES).index(machine)]
+    assert verdict(machine, number, 0, 0, os.O_RDONLY) == ALLOWED
+    assert verdict(machine, number, 0, 0, os.O_RDONLY, opens=False) == REFUSED

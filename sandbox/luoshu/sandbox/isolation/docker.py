@@ -211,7 +211,7 @@ class DockerIsolation:
             container.join()
         if connected is not None:
             connected.cleaner.clean()
-            connected.home.leave()
+            connected.home.close()
             connected.engine.close()
 
 

@@ -58,7 +58,7 @@ class Home:
                 continue
             yield path
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Removes it; again is harmless."""
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock >= 0:

@@ -2,7 +2,7 @@
 
 It holds no shell, no package and no program but Python.
 
-    python -I -m luoshu.sandbox.isolation.image root DIRECTORY   # inside a base image
+    python -I -m luoshu.sandbox.isolation.image root LIBRARIES CODE   # inside a base image
     python -I -m luoshu.sandbox.isolation.image code             # prints the digest of the code
 
 An image is built with the digest of the code that went into it as a label; a node starts no
@@ -28,11 +28,12 @@ _PLACES = ("door", "tmp", "proc", "sys", "dev", "etc", "source", "out", "units")
 """Mount points, for the root is read-only."""
 
 
-def lay_out(root: Path) -> None:
-    """Copies all that workers see into a directory, with compiled bytecode.
+def lay_out(root: Path, code: Path) -> None:
+    """Copies all that workers see into directories, with compiled bytecode.
 
     Args:
         root: Made here; what is copied belongs to who runs this, and is for all to read.
+        code: Made here; the same, of what changes most often, to be a layer of its own.
     """
     runtime = Runtime.find()
     for inside, path in runtime.files():
@@ -59,6 +60,8 @@ def lay_out(root: Path) -> None:
             stripdir=str(root),
             invalidation_mode=PycInvalidationMode.UNCHECKED_HASH,
         )
+    (code / "app").mkdir(parents=True)
+    (root / "app" / "luoshu").rename(code / "app" / "luoshu")
 
 
 def code_digest() -> str:
@@ -76,12 +79,12 @@ def code_digest() -> str:
 def main() -> None:
     """Entry point."""
     match sys.argv[1:]:
-        case ["root", directory]:
-            lay_out(Path(directory))
+        case ["root", libraries, code]:
+            lay_out(Path(libraries), Path(code))
         case ["code"]:
             sys.stdout.write(code_digest() + "\n")
         case _:
-            sys.exit("usage: root DIRECTORY | code")
+            sys.exit("usage: root LIBRARIES CODE | code")
 
 
 if __name__ == "__main__":
