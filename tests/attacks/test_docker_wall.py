@@ -184,6 +184,7 @@ async def test_container_is_made_with_every_limit(
         "mounts": [(mount["Target"], mount["ReadOnly"]) for mount in host["Mounts"]],
         "ulimits": {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]},
         "runtime": host["Runtime"],
+        "image": config["Image"],
     } == {
         "network": "none",
         "ipc": "none",
@@ -207,6 +208,7 @@ async def test_container_is_made_with_every_limit(
             "nofile": limits.open_files,
         },
         "runtime": client.info()["DefaultRuntime"],
+        "image": docker_prison.wall._connect().image,
     }
     assert host["NanoCpus"] > 0
     assert host["PidsLimit"] == 64

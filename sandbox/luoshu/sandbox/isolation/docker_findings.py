@@ -158,6 +158,7 @@ def blocked(said: str, runtime: str | None) -> Finding:
         remedy = (
             f"If {runtime} is gVisor's, it must let containers connect to a socket that is mounted "
             f"into them: runtimeArgs as in `{_GVISOR}` in /etc/docker/daemon.json, then `systemctl "
-            f"restart docker`. {remedy}"
+            "restart docker`. Its kernel opens files as nobody, so the node has to run as root. "
+            f"{remedy}"
         )
     return Finding("DOCKER_BLOCKED", f"A worker does not start under Docker: {said}.", remedy)
