@@ -158,7 +158,7 @@ class BwrapPrison(Prison):
 
 
 class DockerPrison(Prison):
-    """In containers. Fails in CI where there is no engine, and skips elsewhere, saying so."""
+    """In containers. Where there is no engine or no image, fails in CI, and else skips, and why."""
 
     environment = frozenset({"PATH", "HOSTNAME", "HOME", "LC_CTYPE"})
 
@@ -171,7 +171,7 @@ class DockerPrison(Prison):
         for finding in self.wall.check():
             self.wall.close()
             said = f"{finding.code}: {finding.message} {finding.remedy}"
-            if os.environ.get("CI"):
+            if os.environ.get("CI") or finding.code == "DOCKER_BLOCKED":
                 pytest.fail(said)
             pytest.skip(said)
 
