@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,8 @@ from luoshu.sandbox import engine
 from luoshu.sandbox.export import export
 from luoshu.sandbox.guard.check import check_query
 from luoshu.sandbox.isolation.bwrap import BwrapIsolation
-from luoshu.sandbox.isolation.port import IsolationConfig, Worker, WorkerSpec
+from luoshu.sandbox.isolation.docker import DockerIsolation
+from luoshu.sandbox.isolation.port import Isolation, IsolationConfig, Worker, WorkerSpec
 from luoshu.sandbox.prepare import prepare
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.product_file import load_product_file
@@ -33,10 +34,12 @@ SHORT: Final = "SELECT n_name, count(*) FROM nation GROUP BY n_name"
 SCANS: Final = ("q01", "q06")
 _CLIENTS: Final = 8
 _MIN_UNITS: Final = 10
+_DOMINANCE_PPM: Final = 850_000
 _MAX_CELLS: Final = 200_000
 _MIB: Final = 1 << 10
 _PAUSE: Final = 0.15
 """Seconds in which another worker is made ready: what is measured is one that waited."""
+_CONTAINER_PAUSE: Final = 1.5
 _DEPTH: Final = 2
 
 
@@ -78,6 +81,7 @@ async def _measure(figures: Figures, path: Path, root: Path, *, quick: bool) -> 
         for name in SCANS:
             await _scan(figures, wall, product, name, 3 if quick else 9)
     await _throughput(figures, config, product, 3.0 if quick else 20.0)
+    await _containers(figures, product, 3 if quick else 10)
 
 
 async def _cold(figures: Figures, config: IsolationConfig, runs: int) -> None:
@@ -90,6 +94,35 @@ async def _cold(figures: Figures, config: IsolationConfig, runs: int) -> None:
             spent.append((time.perf_counter() - began) * 1000)
             await worker.stop()
     figures.add("cold worker ready p50", percentile(spent, 0.5), "ms", at_most=400)
+
+
+async def _containers(figures: Figures, product: PreparedProduct, runs: int) -> None:
+    """The same under Docker, where that can run; else there are no such figures."""
+    config = IsolationConfig(adapter="docker")
+    with closing(DockerIsolation(config)) as wall:
+        if await asyncio.to_thread(wall.check):
+            return
+        spent = []
+        for _ in range(runs):
+            with closing(DockerIsolation(replace(config, ready=0, ready_most=0))) as cold:
+                began = time.perf_counter()
+                worker = await _ready(cold, ())
+                spent.append((time.perf_counter() - began) * 1000)
+                await worker.stop()
+        figures.add(
+            "cold worker ready under Docker p50", percentile(spent, 0.5), "ms", at_most=1000
+        )
+        wall.warm_up()
+        spent.clear()
+        for _ in range(runs):
+            await asyncio.sleep(_CONTAINER_PAUSE)
+            began = time.perf_counter()
+            worker = await _ready(wall, [product])
+            spent.append((time.perf_counter() - began) * 1000)
+            await worker.stop()
+        figures.add(
+            "worker that waited, with data attached, Docker p50", percentile(spent, 0.5), "ms"
+        )
 
 
 async def _warm(
@@ -188,7 +221,7 @@ class _Here:
             self._schemas,
             sql,
             min_units=_MIN_UNITS,
-            dominance_ppm=850_000,
+            dominance_ppm=_DOMINANCE_PPM,
             mode="aggregate",
         )
         computing = time.perf_counter()
@@ -222,6 +255,7 @@ async def _isolated(wall: BwrapIsolation, product: PreparedProduct, sql: str) ->
                 "tables": [schema.to_json() for schema in product.schemas()],
                 "mode": "aggregate",
                 "min_units": _MIN_UNITS,
+                "dominance_ppm": _DOMINANCE_PPM,
             }
         )
         cells = (await worker.receive())["cells"]
@@ -241,7 +275,7 @@ async def _isolated(wall: BwrapIsolation, product: PreparedProduct, sql: str) ->
     return _Spent((ended - began) * 1000, (ended - computing) * 1000)
 
 
-async def _ready(wall: BwrapIsolation, products: Sequence[PreparedProduct]) -> Worker:
+async def _ready(wall: Isolation, products: Sequence[PreparedProduct]) -> Worker:
     config = wall.config
     worker = await wall.start(WorkerSpec("stage1", (), config.limits_of("stage1")))
     files = [wall.lend(product.path) for product in products]
