@@ -177,6 +177,13 @@ class SandboxSection(_Section):
     concurrency: int = Field(
         default=2, ge=1, le=256, description="Computations that may run at once; others wait."
     )
+    workers_ready: int = Field(
+        default=1,
+        ge=0,
+        le=256,
+        description="Workers of each kind that are kept ready at least; under load it is as many as "
+        "are in use, up to `concurrency`.",
+    )
 
     def isolation_config(self) -> IsolationConfig:
         """What the sandbox is started with."""
@@ -192,6 +199,8 @@ class SandboxSection(_Section):
             threads=self.threads,
             wall_seconds=self.wall_seconds,
             max_rows=self.max_result_rows,
+            ready=self.workers_ready,
+            ready_most=max(self.workers_ready, self.concurrency),
         )
 
 

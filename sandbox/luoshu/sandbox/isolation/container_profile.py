@@ -2,8 +2,8 @@
 
 It is the outer of two fences. From its first instruction a container can make no process, no
 namespace and no socket but a unix one; once it works, `luoshu.sandbox.worker.enclosure.seccomp`
-takes from it all that starting took. How the list came about: containers prepared and computed under
-a profile that logs what it doesn't list (SCMP_ACT_LOG), with runc, until the kernel's log held
+takes from it all that starting took. How the list came about: containers prepared and computed
+under a profile that logs what it doesn't list (SCMP_ACT_LOG), with runc, until the log held
 nothing but mbind(2), which a library tries and does without.
 """
 
