@@ -332,6 +332,11 @@ class Comparison:
 
     def _search(self, chunk: Places, sample: Sample, hits: Hits, found: list[Conflict]) -> None:
         """Searches for the unions of many items."""
+        # Of a target that was looked at as a whole it is known which items lie outside of it.
+        is_whole = sample.sizes >= self._sizes[chunk]
+        target = sample.target[hits.place]
+        within = _counted(target * len(self._counts) + hits.item)
+        hits = hits.only(~is_whole[target] | (self._counts[hits.item] - within < self._k))
         # Units that no item has, or only one with another contribution, differ whatever is chosen.
         count = np.bincount(hits.place, minlength=len(sample.unit))
         misses = np.bincount(hits.place, hits.prints != sample.wanted[hits.place], len(sample.unit))
