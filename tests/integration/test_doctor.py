@@ -96,6 +96,17 @@ def test_the_isolation_is_what_the_sandbox_says() -> None:
     assert all(finding.ok or finding.remedy for finding in findings)
 
 
+def test_the_isolation_is_the_one_that_the_node_uses(
+    node: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUOSHU_SANDBOX__ISOLATION", "docker")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    finding = the(node, "isolation")
+    assert finding.level is Level.MISSING
+    assert "DOCKER_ABSENT" in finding.detail
+    assert "apt-get install docker.io" in finding.remedy
+
+
 def test_a_directory_that_isnt_there(tmp_path: Path) -> None:
     assert "luoshu node init" in the(tmp_path / "none", "directory").remedy
 

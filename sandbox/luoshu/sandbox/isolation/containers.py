@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from luoshu.sandbox.errors import SandboxUnavailableError
 from luoshu.sandbox.isolation.door import Door, NobodyCameError
 from luoshu.sandbox.isolation.port import Limits, Mount
 from luoshu.sandbox.isolation.spawner_client import Pipes
@@ -150,7 +151,10 @@ class Container:
                 lambda: self._engine.is_running(self._container),
             )
         self._close_streams()
-        code = self._engine.wait(self._container)
+        try:
+            code = self._engine.wait(self._container)
+        except EngineError:
+            return "lost with its engine"
         return describe(code - _SIGNALLED if code > _SIGNALLED else code << 8)
 
     def _say(self, text: str) -> None:
@@ -188,15 +192,21 @@ class ContainerPool:
                 self._ready.append(self._make())
 
     def take(self) -> Container:
-        """Takes one, to be given back by `ended`; one that ended meanwhile is passed over."""
+        """Takes one, to be given back by `ended`; one that ended meanwhile is passed over.
+
+        Raises:
+            SandboxUnavailableError: None can be made.
+        """
         with self._lock:
-            self._taken += 1
             while self._ready:
                 container = self._ready.popleft()
                 if not container.pipes.has_ended():
-                    return container
+                    break
                 container.pipes.close()
-            return self._make()
+            else:
+                container = self._make()
+            self._taken += 1
+            return container
 
     def ended(self) -> str:
         """Says that one that was taken has ended; another takes its place.
@@ -206,7 +216,8 @@ class ContainerPool:
         """
         with self._lock:
             self._taken -= 1
-        self.fill()
+        with suppress(SandboxUnavailableError):  # who takes the next one is told
+            self.fill()
         return ""
 
     def close(self) -> None:
