@@ -421,38 +421,32 @@ QUERIES = (
 )
 
 
-async def everything(config: IsolationConfig, directory: Path) -> list[Outcome]:
-    """Prepares a product and asks about it, with a history, behind one wall."""
-    path = write_product(directory)
-    history = DirectoryHistory(directory / "history", lambda _: Scope("one", bytes(32)))
+async def answers(sandbox: Sandbox, product: PreparedProduct, directory: Path) -> list[Outcome]:
+    """What is answered with a history that begins here."""
+    history = DirectoryHistory(directory, lambda _: Scope("one", bytes(32)))
     outcomes = []
-    with closing(Sandbox.start(config)) as sandbox:
-        product = await prepare(
-            load_product_file(path),
-            directory,
-            directory / "out",
-            sandbox.isolation,
-            directory / "units",
-        )
-        for sql in QUERIES:
-            one = sandbox.computation([product], ReleaseRules(), sql, history)
-            async with one as computation:
-                await computation.verify()
-                outcomes.append(replace(await computation.compute(), timings={}))
+    for sql in QUERIES:
+        one = sandbox.computation([product], ReleaseRules(), sql, history)
+        async with one as computation:
+            await computation.verify()
+            outcomes.append(replace(await computation.compute(), timings={}))
     return outcomes
 
 
 @pytest.mark.parametrize("prison", ["docker_prison", "gvisor_prison"])
 async def test_data_history_and_answers_are_those_of_bubblewrap(
-    request: pytest.FixtureRequest, tmp_path: Path, prison: str
+    request: pytest.FixtureRequest, sandbox: Sandbox, tmp_path: Path, prison: str
 ) -> None:
     config = request.getfixturevalue(prison).wall.config
-    (tmp_path / "bwrap").mkdir()
-    (tmp_path / "docker").mkdir()
-    contained = await everything(replace(config, ready=1), tmp_path / "docker")
-    assert contained == await everything(IsolationConfig(), tmp_path / "bwrap")
-    assert [len(outcome.rows) for outcome in contained] == [5, 1, 1]
-    assert [outcome.conflicts for outcome in contained] == [0, 0, 1]
+    product = load_product_file(write_product(tmp_path))
+    with closing(Sandbox.start(replace(config, ready=1))) as contained:
+        prepared = await prepare(
+            product, tmp_path, tmp_path / "out", contained.isolation, tmp_path / "units"
+        )
+        found = await answers(contained, prepared, tmp_path / "docker")
+    assert found == await answers(sandbox, prepared, tmp_path / "bwrap")
+    assert [len(outcome.rows) for outcome in found] == [5, 1, 1]
+    assert [outcome.conflicts for outcome in found] == [0, 0, 1]
 
 
 async def test_every_kind_of_worker_starts(docker_prison: DockerPrison) -> None:
