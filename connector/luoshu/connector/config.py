@@ -181,8 +181,8 @@ class SandboxSection(_Section):
         default=1,
         ge=0,
         le=256,
-        description="Workers of each kind that are kept ready at least; under load it is as many as "
-        "are in use, up to `concurrency`.",
+        description="Workers of each kind that are kept ready at least; under load it is as many "
+        "as are in use, up to `concurrency`.",
     )
 
     def isolation_config(self) -> IsolationConfig:
