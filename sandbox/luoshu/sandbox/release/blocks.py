@@ -29,6 +29,7 @@ Monomial: TypeAlias = "tuple[str, ...]"
 
 
 _SEARCH = 16
+_RUN = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,6 +108,13 @@ def spans(starts: NDArray[Any], lengths: NDArray[Any]) -> Places:
     result: Places = np.arange(total, dtype=np.int64)
     result += np.repeat(starts - (ends - lengths), lengths)
     return result
+
+
+def spread(steps: Places, lengths: Places, most: int) -> Places:
+    """Places of some rows out of `lengths`: runs of a few, which lie on one page of a file."""
+    runs = -(-most // _RUN)
+    jump = np.maximum(lengths // runs, _RUN)
+    return np.where(lengths <= most, steps, steps // _RUN * jump + steps % _RUN)
 
 
 def new_block(

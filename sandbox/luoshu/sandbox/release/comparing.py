@@ -30,9 +30,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from luoshu.sandbox.arrays import np
-from luoshu.sandbox.release.blocks import Block, spans
+from luoshu.sandbox.release.blocks import Block, spans, spread
 from luoshu.sandbox.release.descent import descents
 from luoshu.sandbox.release.fingerprints import inverses, multiply
+from luoshu.sandbox.release.outside import Outside
 from luoshu.sandbox.release.puzzles import Puzzle, subset_sums
 from luoshu.sandbox.release.sorting import distinct
 from luoshu.sandbox.release.unions import Effort, EntangledError, near_unions
@@ -46,8 +47,8 @@ if TYPE_CHECKING:
     Flags = NDArray[np.bool_]
 
 _SAMPLE = 64
-_RUN = 8
 _FEW_ITEMS = 10
+_SEVERAL = 2
 _EARLY = 16
 _EVIDENCE = 4
 _MOST_SUMS = 1 << 20
@@ -126,6 +127,7 @@ class Comparison:
         self._sizes = targets.counts.reshape(-1)[items]
         self._counts = source.counts.reshape(-1)
         self._factors: dict[int, int] = {}
+        self._outside: Outside | None = None
 
     def run(self, *, pairs: bool = True) -> list[Conflict]:
         """Compares.
@@ -193,7 +195,7 @@ class Comparison:
         # Rows without the component are no use: where they are many, look at the others only.
         taken = np.where(self._sizes[chunk] * 2 < lengths, 0, np.minimum(lengths, most))
         target = np.repeat(np.arange(len(chunk)), taken)
-        rows = starts[target] + _spread(spans(np.zeros_like(taken), taken), lengths[target], most)
+        rows = starts[target] + spread(spans(np.zeros_like(taken), taken), lengths[target], most)
         wanted = block.prints[component[target], rows]
         present = wanted != 0
         target, unit, wanted = target[present], block.unit[rows[present]], wanted[present]
@@ -206,7 +208,7 @@ class Comparison:
             for index in np.flatnonzero(short):
                 units, prints = block.item(int(self._items[chunk[index]]))
                 size = min(len(units), most)
-                some = _spread(np.arange(size), np.full(size, len(units)), most)
+                some = spread(np.arange(size), np.full(size, len(units)), most)
                 parts.append((np.full(size, index), units[some], prints[some]))
             target, unit, wanted = (np.concatenate(part) for part in zip(*parts, strict=True))
             order = np.argsort(target, kind="stable")
@@ -347,6 +349,8 @@ class Comparison:
         """Finds the unions that are near to some targets, on all rows."""
         for index in chunk:
             number = int(self._items[index])
+            if self._possible(number) < _SEVERAL:
+                continue
             puzzle = self._puzzle(number, np.array([index]))
             if len(puzzle.names) < 2:
                 continue
@@ -361,6 +365,21 @@ class Comparison:
             for (few, size), sources in outcomes.items():
                 if 0 < few < self._k and size > 1 and self._is_near(number, few):
                     found.append(Conflict(number, sources))
+
+    def _possible(self, number: int) -> int:
+        """How many items may be in a union near a target, at most."""
+        if self._outside is None:  # most comparisons never come here
+            self._outside = Outside(self._source, self._k)
+        units, _ = self._targets.item(number)
+        found = 0
+        for component in self._siblings[number // self._targets.cells]:
+            if component >= 0:
+                fits = self._alive[component] & self._outside.possible(units, int(component))
+                fits &= self._source.counts[component] < len(units) + self._k
+                if self._same and component == number // self._targets.cells:
+                    fits[number % self._targets.cells] = False
+                found += int(fits.sum())
+        return found
 
     def _puzzle(self, number: int, only: Places) -> Puzzle:
         """A target, and the items of which too few units lie outside of it."""
@@ -437,13 +456,6 @@ def _siblings(targets: Block, source: Block) -> Places:
     ]
     width = max(1, *(len(row) for row in rows)) if rows else 1
     return np.array([row + [-1] * (width - len(row)) for row in rows], np.int64).reshape(-1, width)
-
-
-def _spread(steps: Places, lengths: Places, most: int) -> Places:
-    """Places of some rows out of `lengths`: runs of a few, which lie on one page of a file."""
-    runs = -(-most // _RUN)
-    jump = np.maximum(lengths // runs, _RUN)
-    return np.where(lengths <= most, steps, steps // _RUN * jump + steps % _RUN)
 
 
 def differing(
