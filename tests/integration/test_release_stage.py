@@ -56,15 +56,20 @@ class Watched(NoHistory):
 
     def __init__(self) -> None:
         super().__init__(bytes(32))
-        self.seen: list[list[str]] = []
+        self.before = scratch()  # of tests before this one, which share the process
+        self.seen: list[set[int]] = []
         self.deltas: list[bytes] = []
         self.fails = False
 
     @asynccontextmanager
     async def transaction(self, tables: Sequence[str]) -> AsyncIterator[Watched]:
         assert tables == ("visits.visits",)
-        self.seen.append(scratch())
+        self.seen.append(self.left())
         yield self
+
+    def left(self) -> set[int]:
+        """Scratch files that are open now and weren't before."""
+        return scratch() - self.before
 
     async def commit(self, path: Path, digest: str) -> None:
         if self.fails:
@@ -73,13 +78,14 @@ class Watched(NoHistory):
         self.deltas.append(await asyncio.to_thread(path.read_bytes))
 
 
-def scratch() -> list[str]:
-    """Scratch files that this process has open."""
-    found = []
+def scratch() -> set[int]:
+    """Scratch files that this process has open, by their numbers in memory."""
+    found = set()
     for path in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # the directory's own
-            found.append(str(path.readlink()))
-    return sorted(name for name in found if "luoshu-scratch" in name)
+            if "luoshu-scratch" in str(path.readlink()):
+                found.add(path.stat().st_ino)
+    return found
 
 
 async def test_contributions_are_there_for_the_release_stage_and_no_longer(
@@ -90,7 +96,7 @@ async def test_contributions_are_there_for_the_release_stage_and_no_longer(
     assert [row[0] for row in outcome.rows] == ["free", "w0", "w1", "w2", "w3"]
     assert outcome.withheld_groups == 2  # `rare` and `lone`, which stage 1 dropped
     assert [len(files) for files in history.seen] == [1]
-    assert scratch() == []
+    assert not history.left()
     assert len(history.deltas) == 1
     assert history.deltas[0].startswith(b"LUOSHUH1")
 
@@ -104,7 +110,7 @@ async def test_without_a_durable_history_nothing_comes_out(
         await ask(sandbox, visits, BY_WARD, history)
     assert "the disk is full" in failure.value.detail
     assert "disk" not in failure.value.message
-    assert scratch() == []
+    assert not history.left()
 
 
 async def test_what_stage_1_wrote_is_not_believed(

@@ -142,6 +142,9 @@ class _Thread:
     async def stop(self) -> WorkerEnd:
         self.kill()
         await asyncio.to_thread(self._thread.join)
+        while not self._channel.inbox.empty():
+            for file in (self._channel.inbox.get() or ({}, []))[1]:
+                os.close(file)
         return WorkerEnd(self._status, "")
 
 
