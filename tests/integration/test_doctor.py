@@ -91,7 +91,9 @@ def test_the_machine_alone_can_be_examined() -> None:
 def test_the_isolation_is_what_the_sandbox_says() -> None:
     with closing(BwrapIsolation(IsolationConfig())) as isolation:
         possible = isolation.check() == []
+        measurement = isolation.measurement if possible else ""
     findings = examine(only={"isolation"})
+    assert measurement in findings[0].detail
     assert all(finding.ok for finding in findings) is possible
     assert all(finding.ok or finding.remedy for finding in findings)
 

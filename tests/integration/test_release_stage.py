@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,15 @@ async def test_without_a_durable_history_nothing_comes_out(
     assert "the disk is full" in failure.value.detail
     assert "disk" not in failure.value.message
     assert not history.left()
+
+
+async def test_a_prepared_file_that_is_gone_is_a_failure_like_any_other(
+    sandbox: Sandbox, visits: PreparedProduct, tmp_path: Path
+) -> None:
+    gone = replace(visits, path=tmp_path / "gone.duckdb")
+    with pytest.raises(SandboxFailureError) as failure:
+        await ask(sandbox, gone, BY_WARD, Watched())
+    assert "gone" not in failure.value.message + failure.value.detail
 
 
 async def test_what_stage_1_wrote_is_not_believed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 
@@ -202,3 +203,13 @@ def test_table_schema_survives_and_is_strict() -> None:
     for changed in ({**document, "more": 1}, {**document, "table": ""}, {"table": "t"}):
         with pytest.raises(SchemaError):
             TableSchema.from_json(changed)
+
+
+@pytest.mark.parametrize("kind", [MONEY, DOUBLE, BIGINT, DATE])
+@pytest.mark.parametrize("digit", ["0", "9"])
+def test_a_hostile_number_costs_no_more_than_its_length(kind: ValueType, digit: str) -> None:
+    text = digit * (1 << 22) + "x"
+    began = time.process_time()
+    with pytest.raises(wire.WireError):
+        wire.decode_rows([["1"], [text]], [kind], 2)
+    assert time.process_time() - began < 1  # going back over it would take eight seconds

@@ -150,9 +150,14 @@ def _isolation(node: Path | None) -> Iterator[Finding]:
             config = load_settings(node).sandbox.isolation_config()
     with closing(Sandbox.start(config)) as sandbox:
         findings = sandbox.check()
+        measurement = "" if findings else sandbox.measurement
     if not findings:
         name = _ISOLATIONS[config.adapter] + (f" with {config.runtime}" if config.runtime else "")
-        yield Finding("isolation", Level.OK, f"{name} isolates a process here")
+        yield Finding(
+            "isolation",
+            Level.OK,
+            f"{name} isolates a process here; the workers measure {measurement}",
+        )
     for finding in findings:
         yield Finding(
             "isolation", Level.MISSING, f"{finding.message} [{finding.code}]", finding.remedy

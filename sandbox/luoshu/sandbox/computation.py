@@ -179,7 +179,10 @@ class Computation(AbstractAsyncContextManager["Computation"]):
 
     async def _hand_over_data(self) -> None:
         with ExitStack() as closing:
-            files = [self._lent(product.path, closing) for product in self.products]
+            try:
+                files = [self._lent(product.path, closing) for product in self.products]
+            except OSError as error:
+                raise SandboxFailureError(f"a prepared file: {error.strerror}") from None
             names = [product.table_name for product in self.products]
             await self._workers["stage1"].send(self._setup(names), files)
 

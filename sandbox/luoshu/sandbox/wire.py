@@ -197,10 +197,13 @@ def _decode_texts(texts: list[str], kind: ValueType) -> Sequence[Value]:
 
 
 def _require(form: str, texts: Sequence[str]) -> None:
-    """Checks that each text has a form, all at once."""
+    """Checks that each text has a form, all at once and never going back.
+
+    A text of many digits that ends wrongly must cost no more than its length.
+    """
     joined = "\n".join(texts)
     if texts and (
         joined.count("\n") != len(texts) - 1
-        or re.fullmatch(rf"{form}(?:\n{form})*", joined) is None
+        or re.fullmatch(rf"(?>{form})(?:\n(?>{form}))*+", joined) is None
     ):
         raise ValueError

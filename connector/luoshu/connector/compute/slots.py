@@ -11,7 +11,7 @@ from typing import Final
 from luoshu.connector.errors import NodeError
 
 WAIT_SECONDS: Final = 300.0
-"""Longer than any computation may take."""
+"""More than twice what one computation may take, unless the node allows more."""
 
 
 class Slots:

@@ -8,17 +8,6 @@ CODE = ("/app", "/python", "/lib")
 """What a worker may read for as long as it lives."""
 
 
-def seal_for_writing() -> None:
-    """The same for a worker whose own directories are in its root, to read and to write.
-
-    Raises:
-        OSError: The kernel refused any of it: the worker must end.
-    """
-    kernel.drop_privileges()
-    kernel.set_dumpable(dumpable=False)
-    seccomp.restrict(writes=True)
-
-
 def seal() -> None:
     """Drops all privileges and filters system calls, in every thread.
 
@@ -31,3 +20,14 @@ def seal() -> None:
     kernel.drop_privileges()
     kernel.set_dumpable(dumpable=False)
     seccomp.restrict(opens=landlock.version() > 0)
+
+
+def seal_for_writing() -> None:
+    """The same for a worker whose own directories are in its root, to read and to write.
+
+    Raises:
+        OSError: The kernel refused any of it: the worker must end.
+    """
+    kernel.drop_privileges()
+    kernel.set_dumpable(dumpable=False)
+    seccomp.restrict(writes=True)
