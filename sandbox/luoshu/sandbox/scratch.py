@@ -1,6 +1,7 @@
 """Where contributions lie between two workers: files without a name, gone when they are closed.
 
-In memory if there is room, else on disk. Only the workers that are handed one can reach it.
+In memory if there is room, else on disk. Only the workers that are handed one can reach it. All of
+them together take no more memory than that file system may have, whatever a worker writes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 - asked how much room there is; nothing is made in it
+_MEMORY = Path("/dev/shm")  # noqa: S108 - nothing in it has a name
 
 
 @dataclass(slots=True)
@@ -20,7 +21,7 @@ class Scratch:
 
     Attributes:
         room: Bytes that one may take.
-        memory: A file system in memory, whose free room is asked.
+        memory: A file system in memory, or a path that isn't there.
     """
 
     room: int
@@ -34,8 +35,8 @@ class Scratch:
             OSError: It can't be made.
         """
         # Twice, for other computations are at it too.
-        if self.memory.is_dir() and shutil.disk_usage(self.memory).free > 2 * self.room:
-            made = os.memfd_create("luoshu-scratch", os.MFD_CLOEXEC)
+        if _is_usable(self.memory) and shutil.disk_usage(self.memory).free > 2 * self.room:
+            made = os.open(self.memory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         else:
             with tempfile.TemporaryFile() as file:
                 made = os.dup(file.fileno())
@@ -56,6 +57,10 @@ class Scratch:
         """Closes all files, which removes them; again is harmless."""
         while self._files:
             os.close(self._files.pop())
+
+
+def _is_usable(memory: Path) -> bool:
+    return memory.is_dir() and os.access(memory, os.W_OK | os.X_OK)
 
 
 def path_of(descriptor: int) -> Path:
