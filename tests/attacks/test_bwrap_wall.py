@@ -68,9 +68,9 @@ async def test_pool_passes_over_workers_that_died_while_they_waited(
 ) -> None:
     pool._least = pool._most = 2
     pool.fill()
-    for zygote, number, pipes in pool._ready:
-        zygote.stop(number)
-        await asyncio.to_thread(os.read, os.dup(pipes.status), 1)
+    for waiting in pool._ready:
+        waiting.zygote.stop(waiting.number)
+        await asyncio.to_thread(os.read, os.dup(waiting.pipes.status), 1)
     await (await works(bwrap_prison, pool)).stop()
 
 

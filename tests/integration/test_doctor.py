@@ -92,8 +92,10 @@ def test_the_isolation_is_what_the_sandbox_says() -> None:
     with closing(BwrapIsolation(IsolationConfig())) as isolation:
         possible = isolation.check() == []
         measurement = isolation.measurement if possible else ""
+        limit = isolation.memory_limit
     findings = examine(only={"isolation"})
     assert measurement in findings[0].detail
+    assert not possible or f"memory is limited by {limit};" in findings[0].detail
     assert all(finding.ok for finding in findings) is possible
     assert all(finding.ok or finding.remedy for finding in findings)
 

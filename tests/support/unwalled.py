@@ -48,6 +48,11 @@ class UnwalledIsolation:
         """See the port."""
         return self._wall.measurement
 
+    @property
+    def memory_limit(self) -> str:
+        """See the port."""
+        return self._wall.memory_limit
+
     async def start(self, spec: WorkerSpec) -> Worker:
         """See the port."""
         if spec.entry not in _WORK:

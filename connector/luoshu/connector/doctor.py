@@ -151,12 +151,14 @@ def _isolation(node: Path | None) -> Iterator[Finding]:
     with closing(Sandbox.start(config)) as sandbox:
         findings = sandbox.check()
         measurement = "" if findings else sandbox.measurement
+        limit = sandbox.memory_limit
     if not findings:
         name = _ISOLATIONS[config.adapter] + (f" with {config.runtime}" if config.runtime else "")
         yield Finding(
             "isolation",
             Level.OK,
-            f"{name} isolates a process here; the workers measure {measurement}",
+            f"{name} isolates a process here; memory is limited by {limit}; "
+            f"the workers measure {measurement}",
         )
     for finding in findings:
         yield Finding(

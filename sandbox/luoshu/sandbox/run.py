@@ -49,6 +49,11 @@ class Sandbox:
         """
         return self._isolation.measurement
 
+    @property
+    def memory_limit(self) -> str:
+        """By what a worker's memory is limited on this machine, in a few words."""
+        return self._isolation.memory_limit
+
     def check(self) -> list[Finding]:
         """Tries to isolate a trivial process; blocks for about 50 ms. Empty if all is well."""
         return self._isolation.check()

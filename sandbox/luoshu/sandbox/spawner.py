@@ -2,9 +2,10 @@
 
 Two processes run it: the launcher outside the wall, which executes bubblewrap, and each zygote
 behind it, which forks workers. Both have one thread, for a process with threads must not fork.
-Requests are `start` with a number, what to start, and four descriptors (standard input, output and
-error, and where the status is written), or `stop`. Nothing is answered: the end of a process shows
-in its pipes. When the socket closes, because the client closed it or died, all are ended.
+Requests are `start` with a number, what to start, and descriptors (standard input, output and
+error, where the status is written, and the entrance of a control group if there is one), or `stop`.
+Nothing is answered: the end of a process shows in its pipes. When the socket closes, because the
+client closed it or died, all are ended.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ _LIMITS = {
     "file_size": resource.RLIMIT_FSIZE,
     "core": resource.RLIMIT_CORE,
 }
-_DESCRIPTORS = 4
+_DESCRIPTORS = (4, 5)
+_STATUS = 3
+_ENTRANCE = 3  # where `stand_on` puts it
 _CHUNK = 4096
 
 Request: TypeAlias = "dict[str, Any]"
@@ -43,8 +46,8 @@ class Spawner:
 
         Args:
             control: SOCK_SEQPACKET.
-            become: What a forked process does with a request and its three standard descriptors;
-                it needs not return.
+            become: What a forked process does with a request, its three standard descriptors and
+                the entrance of its control group, if it has one; it needs not return.
             stop_signal: What ends a process that `become` made.
         """
         self._control = control
@@ -79,7 +82,7 @@ class Spawner:
 
     def _serve_one(self) -> bool:
         data, descriptors, flags, _ = socket.recv_fds(
-            self._control, MAX_REQUEST_BYTES, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+            self._control, MAX_REQUEST_BYTES, max(_DESCRIPTORS), socket.MSG_CMSG_CLOEXEC
         )
         if not data:
             return False
@@ -87,7 +90,7 @@ class Spawner:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise ValueError("a request is too large")
             request = json.loads(data)
-            if request["op"] == "start" and len(descriptors) == _DESCRIPTORS:
+            if request["op"] == "start" and len(descriptors) in _DESCRIPTORS:
                 self._start(request, descriptors)
             elif request["op"] == "stop" and (pid := self._pids.get(request["id"])):
                 os.kill(pid, self._stop_signal)
@@ -104,9 +107,10 @@ class Spawner:
         except OSError:
             return  # the process's pipes close, which tells the client
         if pid == 0:
-            self._be_started(parent, request, descriptors[:3])
+            del descriptors[_STATUS]
+            self._be_started(parent, request, descriptors)
         self._pids[int(request["id"])] = pid
-        self._status[int(request["id"])] = descriptors[3]
+        self._status[int(request["id"])] = descriptors[_STATUS]
 
     def _be_started(self, parent: int, request: Request, descriptors: list[int]) -> NoReturn:
         try:
@@ -137,10 +141,24 @@ class Spawner:
 
 
 def stand_on(descriptors: list[int]) -> None:
-    """Makes three descriptors this process's standard ones, and closes all others."""
+    """Makes descriptors this process's first ones, in their order, and closes all others."""
     for target, descriptor in enumerate(descriptors):
         os.dup2(descriptor, target)
-    os.closerange(3, _CHUNK)
+    os.closerange(len(descriptors), _CHUNK)
+
+
+def enter() -> None:
+    """Enters the control group that this process was handed the entrance of, if it was.
+
+    Raises:
+        OSError: It can't: the process must end.
+    """
+    try:
+        os.fstat(_ENTRANCE)
+    except OSError:
+        return
+    os.write(_ENTRANCE, b"0")
+    os.close(_ENTRANCE)
 
 
 def limit(limits: Mapping[str, int]) -> None:

@@ -19,13 +19,14 @@ from functools import partial
 from pathlib import Path
 
 from luoshu.sandbox.errors import SandboxUnavailableError
+from luoshu.sandbox.isolation.cgroups import Group, Groups
 from luoshu.sandbox.isolation.check import try_bwrap
 from luoshu.sandbox.isolation.launcher_client import LauncherClient
 from luoshu.sandbox.isolation.lending import NOBODY, lend
 from luoshu.sandbox.isolation.pool import Pool
 from luoshu.sandbox.isolation.port import Finding, IsolationConfig, Limits, Mount, WorkerSpec
 from luoshu.sandbox.isolation.runtime import Runtime
-from luoshu.sandbox.isolation.spawner_client import Pipes, SpawnerClient
+from luoshu.sandbox.isolation.spawner_client import Pipes
 from luoshu.sandbox.isolation.worker_process import WorkerProcess
 from luoshu.sandbox.worker.enclosure.namespaces import INPUTS
 
@@ -49,6 +50,7 @@ class BwrapIsolation:
         self._bwrap = Path()
         self._problem = ""
         self._launcher = LauncherClient()
+        self._groups = Groups.find()
         self._pools: dict[tuple[str, Limits], Pool] = {}
         try:
             self._bwrap = _find_bwrap(config)
@@ -73,6 +75,11 @@ class BwrapIsolation:
             if not self._measurement:
                 self._measurement = self._available().measure()
             return self._measurement
+
+    @property
+    def memory_limit(self) -> str:
+        """See the port."""
+        return "address space" if self._groups is None else f"{self._groups.name}, address space"
 
     @property
     def launcher(self) -> int:
@@ -107,8 +114,9 @@ class BwrapIsolation:
         Raises:
             SandboxUnavailableError: There is none.
         """
-        spawner, number, pipes = pool.take()
-        return await _opened(spawner, number, pipes, limits, pool)
+        worker = pool.take()
+        stop, ended = partial(worker.zygote.stop, worker.number), partial(pool.ended, worker)
+        return await _opened(WorkerProcess(stop, limits, ended), worker.pipes)
 
     async def start_command(self, spec: WorkerSpec, command: list[str]) -> WorkerProcess:
         """Starts a command behind a bubblewrap of its own.
@@ -118,8 +126,18 @@ class BwrapIsolation:
         """
         argv = [*self._wall(self._available(), spec), "--", *command]
         request = {"argv": argv, "limits": spec.limits.resources()}
-        number, pipes = self._launcher.start_with_input(request)
-        return await _opened(self._launcher, number, pipes, spec.limits)
+        group = self._group(spec.limits)
+        try:
+            number, pipes = self._launcher.start_with_input(request, group)
+        except BaseException:
+            if group is not None:
+                group.close()
+            raise
+        stop, ended = partial(self._launcher.stop, number), group.close if group else None
+        return await _opened(WorkerProcess(stop, spec.limits, ended), pipes)
+
+    def _group(self, limits: Limits) -> Group | None:
+        return self._groups.make(limits.memory_bytes) if self._groups is not None else None
 
     def _pool(self, entry: str, limits: Limits) -> Pool:
         with self._lock:
@@ -147,7 +165,8 @@ class BwrapIsolation:
             return self._launcher.start(request, control)[1]
 
         forked = {"tmp_bytes": limits.tmp_bytes, "limits": limits.resources()}
-        return Pool(launch, forked, self._config.ready, self._config.ready_most)
+        ready, most = self._config.ready, self._config.ready_most
+        return Pool(launch, forked, ready, most, partial(self._group, limits))
 
     def lend(self, path: Path) -> int:
         """See the port."""
@@ -198,12 +217,11 @@ class BwrapIsolation:
         for pool in pools.values():
             pool.close()
         self._launcher.close()
+        if self._groups is not None:
+            self._groups.close()
 
 
-async def _opened(
-    spawner: SpawnerClient, number: int, pipes: Pipes, limits: Limits, pool: Pool | None = None
-) -> WorkerProcess:
-    worker = WorkerProcess(partial(spawner.stop, number), limits, pool.ended if pool else None)
+async def _opened(worker: WorkerProcess, pipes: Pipes) -> WorkerProcess:
     await worker.open(pipes)
     return worker
 

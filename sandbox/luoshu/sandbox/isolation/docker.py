@@ -96,6 +96,11 @@ class DockerIsolation:
         """
         return self._connect().measurement
 
+    @property
+    def memory_limit(self) -> str:
+        """See the port."""
+        return "the container's, address space"
+
     def _connect(self) -> _Connected:
         try:
             return self._required()

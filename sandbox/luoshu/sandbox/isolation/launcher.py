@@ -11,11 +11,12 @@ import signal
 import socket
 import sys
 
-from luoshu.sandbox.spawner import Request, Spawner, limit, stand_on
+from luoshu.sandbox.spawner import Request, Spawner, enter, limit, stand_on
 
 
 def _execute(request: Request, descriptors: list[int]) -> None:
     stand_on(descriptors)
+    enter()
     limit(request["limits"])
     os.chdir("/")
     os.execve(request["argv"][0], request["argv"], {})  # noqa: S606 - no shell is wanted

@@ -12,15 +12,18 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from luoshu.sandbox.errors import SandboxUnavailableError
+from luoshu.sandbox.isolation.cgroups import Group
 from luoshu.sandbox.isolation.spawner_client import Pipes, SpawnerClient
 
 _SAID_BYTES = 4096
 _ATTEMPTS = 2
 
 Launch: TypeAlias = "Callable[[socket.socket], Pipes]"
+MakeGroup: TypeAlias = "Callable[[], Group | None]"
 
 
 class Zygote(SpawnerClient):
@@ -61,11 +64,38 @@ class Zygote(SpawnerClient):
         self._pipes.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A worker of a pool.
+
+    Attributes:
+        zygote: Who forks it.
+        number: Its number there.
+        pipes: Our ends of its pipes.
+        group: Its control group, if it has one.
+    """
+
+    zygote: Zygote
+    number: int
+    pipes: Pipes
+    group: Group | None
+
+    def close(self) -> None:
+        """Forgets it."""
+        self.pipes.close()
+        _closed(self.group)
+
+
 class Pool:
     """Single-use workers of one kind."""
 
     def __init__(
-        self, launch: Launch, request: Mapping[str, object], least: int, most: int
+        self,
+        launch: Launch,
+        request: Mapping[str, object],
+        least: int,
+        most: int,
+        make_group: MakeGroup = lambda: None,
     ) -> None:
         """Starts nothing yet.
 
@@ -74,13 +104,15 @@ class Pool:
             request: What each worker is forked with.
             least: How many are kept ready, whatever the load.
             most: How many are kept ready at most; between the two it is as many as are in use.
+            make_group: Makes the control group of a worker, where there can be one.
         """
         self._launch = launch
+        self._make_group = make_group
         self._request = request
         self._least, self._most = least, most
         self._lock = threading.Lock()
         self._zygote: Zygote | None = None
-        self._ready: deque[tuple[Zygote, int, Pipes]] = deque()
+        self._ready: deque[Forked] = deque()
         self._taken = 0
 
     def fill(self) -> None:
@@ -92,10 +124,8 @@ class Pool:
         with self._lock:
             self._fill()
 
-    def take(self) -> tuple[SpawnerClient, int, Pipes]:
-        """Takes a worker: who forks it, its number there, and its pipes.
-
-        Each is to be given back by `ended`.
+    def take(self) -> Forked:
+        """Takes a worker, to be given back by `ended`.
 
         Raises:
             SandboxUnavailableError: None can be started.
@@ -103,25 +133,28 @@ class Pool:
         with self._lock:
             self._living()  # what a zygote that ended had made ready is forgotten
             while self._ready:
-                zygote, number, pipes = self._ready.popleft()
-                if not pipes.has_ended():
+                worker = self._ready.popleft()
+                if not worker.pipes.has_ended():
                     break
-                pipes.close()
+                worker.close()
             else:
-                zygote, number, pipes = self._forked()
+                worker = self._forked()
             self._taken += 1
-            return zygote, number, pipes
+            return worker
 
-    def ended(self) -> str:
+    def ended(self, worker: Forked) -> str:
         """Says that a worker that was taken has ended; another takes its place.
 
         Returns:
-            What the zygote said, if it has ended: for the operational log.
+            That its memory limit ended it, and what the zygote said, if it has ended: for the
+            operational log.
         """
         with self._lock:
             self._taken -= 1
             zygote = self._zygote
-            said = zygote.said() if zygote is not None and zygote.has_ended() else ""
+            said = _closed(worker.group)
+            if zygote is not None and zygote.has_ended():
+                said += zygote.said()
             with suppress(SandboxUnavailableError):  # who takes the next one is told
                 self._fill()
             return said
@@ -137,13 +170,15 @@ class Pool:
         while len(self._ready) < wanted:
             self._ready.append(self._forked())
 
-    def _forked(self) -> tuple[Zygote, int, Pipes]:
+    def _forked(self) -> Forked:
         said = ""
         for _ in range(_ATTEMPTS):
-            zygote = self._living()
+            zygote, group = self._living(), self._make_group()
             try:
-                return zygote, *zygote.start_with_input(self._request)
+                number, pipes = zygote.start_with_input(self._request, group)
+                return Forked(zygote, number, pipes, group)
             except SandboxUnavailableError:  # it is ending, and its end isn't known yet
+                _closed(group)
                 said = zygote.said()
                 self._forget()
         raise SandboxUnavailableError(
@@ -162,4 +197,8 @@ class Pool:
             self._zygote.close()
             self._zygote = None
         while self._ready:
-            self._ready.popleft()[2].close()
+            self._ready.popleft().close()
+
+
+def _closed(group: Group | None) -> str:
+    return group.close() if group is not None else ""

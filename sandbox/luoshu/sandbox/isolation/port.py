@@ -21,7 +21,8 @@ class Limits:
     """What one worker may use.
 
     Attributes:
-        memory_bytes: Address space; DuckDB gets the part that its code and stacks leave.
+        memory_bytes: All the memory that it takes, where that can be limited, and its address
+            space; DuckDB gets the part that its code and stacks leave.
         cpu_seconds: Processor time.
         open_files: File descriptors.
         file_bytes: Size of any file it writes.
@@ -203,6 +204,10 @@ class Isolation(Protocol):
     @property
     def measurement(self) -> str:
         """`sha256:<hex>` over everything that a worker sees of the host, jobs apart."""
+
+    @property
+    def memory_limit(self) -> str:
+        """By what a worker's memory is limited on this machine, in a few words."""
 
     async def start(self, spec: WorkerSpec) -> Worker:
         """Starts a worker; its first message is `{"type": "ready"}`.

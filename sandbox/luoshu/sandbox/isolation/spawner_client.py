@@ -12,10 +12,15 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from luoshu.sandbox.errors import SandboxUnavailableError
+
+if TYPE_CHECKING:
+    from luoshu.sandbox.isolation.cgroups import Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +61,28 @@ class SpawnerClient:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
 
-    def start(self, request: Mapping[str, object], stdin: socket.socket) -> tuple[int, Pipes]:
+    def start(
+        self, request: Mapping[str, object], stdin: socket.socket, group: Group | None = None
+    ) -> tuple[int, Pipes]:
         """Asks for a process.
 
         Args:
             request: What the spawner's `become` is told.
             stdin: What the process gets as standard input; closed here.
+            group: What it enters.
 
         Returns:
             The process's number, and our ends of its pipes but for the input (-1).
 
         Raises:
-            SandboxUnavailableError: The spawner has ended.
+            SandboxUnavailableError: The spawner has ended, or the group is gone.
         """
         number = next(self._numbers)
         output, log, status = os.pipe(), os.pipe(), os.pipe()
         try:
             theirs = [stdin.fileno(), output[1], log[1], status[1]]
-            self._request({**request, "op": "start", "id": number}, theirs)
+            with _entrance(group) as entrance:
+                self._request({**request, "op": "start", "id": number}, [*theirs, *entrance])
         except BaseException:
             for descriptor, _ in (output, log, status):
                 os.close(descriptor)
@@ -84,15 +93,17 @@ class SpawnerClient:
                 os.close(descriptor)
         return number, Pipes(-1, output[0], log[0], status[0])
 
-    def start_with_input(self, request: Mapping[str, object]) -> tuple[int, Pipes]:
+    def start_with_input(
+        self, request: Mapping[str, object], group: Group | None = None
+    ) -> tuple[int, Pipes]:
         """Asks for a process that reads from us.
 
         Raises:
-            SandboxUnavailableError: The spawner has ended.
+            SandboxUnavailableError: The spawner has ended, or the group is gone.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            number, pipes = self.start(request, theirs)
+            number, pipes = self.start(request, theirs, group)
         except BaseException:
             ours.close()
             raise
@@ -119,3 +130,15 @@ class SpawnerClient:
     def close(self) -> None:
         """Ends the spawner, and with it all its processes; again is harmless."""
         self._control.close()
+
+
+@contextmanager
+def _entrance(group: Group | None) -> Iterator[list[int]]:
+    if group is None:
+        yield []
+        return
+    opened = group.open()
+    try:
+        yield [opened]
+    finally:
+        os.close(opened)

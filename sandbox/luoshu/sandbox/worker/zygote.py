@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from luoshu.sandbox.spawner import Request, Spawner, limit, stand_on
+from luoshu.sandbox.spawner import Request, Spawner, enter, limit, stand_on
 from luoshu.sandbox.worker.enclosure import kernel, namespaces
 from luoshu.sandbox.worker.enclosure.seal import seal
 
@@ -57,6 +57,7 @@ def _become_worker(request: Request, descriptors: list[int], work: Callable[[], 
     if worker:
         _watch(worker)
     kernel.die_with_parent(signal.SIGKILL)
+    enter()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
     namespaces.furnish(int(request["tmp_bytes"]))
     limit(request["limits"])
@@ -65,7 +66,7 @@ def _become_worker(request: Request, descriptors: list[int], work: Callable[[], 
 
 def _watch(worker: int) -> NoReturn:
     """Ends as the worker ends; asked to stop, it kills the worker, and ends when it is gone."""
-    os.closerange(0, 3)  # so that the worker's pipes close with it
+    os.closerange(0, 4)  # so that the worker's pipes close with it
     ended = status = 0
     while not ended:
         if signal.sigwait(_WATCHED) == signal.SIGTERM:
