@@ -1,4 +1,4 @@
-"""Memory that address space doesn't count: /tmp, files in memory, and what is left of their groups."""
+"""Memory that address space doesn't count, and what is left of the groups that limit it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from escape_world import BwrapPrison, descendants
 
 from luoshu.sandbox.errors import SandboxFailureError
 from luoshu.sandbox.isolation.bwrap import BwrapIsolation
-from luoshu.sandbox.isolation.cgroups import Group, Groups
+from luoshu.sandbox.isolation.cgroups import Groups
 from luoshu.sandbox.isolation.port import MIB, IsolationConfig, Limits, WorkerError, WorkerSpec
 from luoshu.sandbox.isolation.worker_process import WorkerProcess
 from luoshu.sandbox.prepared import PreparedProduct
@@ -99,30 +99,36 @@ async def test_entrance_of_the_group_is_not_left_open(bwrap_prison: BwrapPrison)
     await worker.receive()
     try:
         for pid in bwrap_prison.workers():
-            links = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}  # noqa: ASYNC240
+            links = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}  # noqa: ASYNC240
             assert not any("cgroup" in link for link in links)
     finally:
         await worker.stop()
 
 
-async def test_analyst_is_told_nothing_and_the_holder_is(
-    groups: Groups, visits: PreparedProduct, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make = Groups.make
-
-    def tiny(self: Groups, _memory: int) -> Group:
-        return make(self, 8 * MIB)
-
-    with closing(Sandbox.start(IsolationConfig(ready=0, ready_most=0))) as sandbox:
-        monkeypatch.setattr(Groups, "make", tiny)
+@pytest.mark.usefixtures("groups")
+async def test_analyst_is_told_nothing_and_the_holder_is(visits: PreparedProduct) -> None:
+    wall = BwrapIsolation(IsolationConfig(ready=0, ready_most=0))
+    assert wall._groups is not None
+    with closing(Sandbox(wall)) as sandbox:
         async with sandbox.computation(
             [visits], ReleaseRules(), "SELECT sex, count(*) FROM visits GROUP BY sex"
         ) as computation:
+            await computation.verify()
+            for group in wall._groups.path.glob("*/"):
+                narrow(group)
             with pytest.raises(SandboxFailureError) as raised:
-                await computation.verify()
                 await computation.compute()
     assert raised.value.message == SandboxFailureError("").message
     assert SAID in raised.value.detail
+
+
+def narrow(group: Path) -> None:
+    """Leaves a group no more than it has."""
+    if (group / "memory.max").exists():
+        (group / "memory.max").write_text((group / "memory.current").read_text())
+    else:
+        used = (group / "memory.usage_in_bytes").read_text()
+        (group / "memory.limit_in_bytes").write_text(used)
 
 
 async def test_no_group_outlives_its_worker_nor_its_node(bwrap_prison: BwrapPrison) -> None:
@@ -132,14 +138,14 @@ async def test_no_group_outlives_its_worker_nor_its_node(bwrap_prison: BwrapPris
         path = wall._groups.path
         wall.warm_up()
         limits = wall.config.limits_of("release")
-        worker = await wall.start(WorkerSpec("release", (), limits))
-        taken = {one for one in path.glob("*/") if (one / "cgroup.procs").read_text()}
-        await worker.stop()
+        first = await wall.start(WorkerSpec("release", (), limits))
+        groups = set(path.glob("*/"))
+        await first.stop()
         for _ in range(3):
             await (await wall.start(WorkerSpec("release", (), limits))).stop()
         left = set(path.glob("*/"))
         assert len(left) == 6  # two ready of each kind
-        assert not taken <= left
+        assert not groups <= left
     assert not path.exists()
 
 
