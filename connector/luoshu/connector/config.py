@@ -155,8 +155,8 @@ class SandboxSection(_Section):
         default=3072,
         ge=512,
         le=1 << 20,
-        description="Address space of one worker, in MiB; the engine itself takes about 1 GiB "
-        "of it.",
+        description="Memory and address space of one worker, in MiB; of the latter the engine "
+        "itself takes about 1 GiB.",
     )
     cpu_seconds: int = Field(
         default=120, ge=1, le=86_400, description="Processor time of one worker, in seconds."

@@ -28,6 +28,7 @@ _LIMITS = {
     "files": resource.RLIMIT_NOFILE,
     "file_size": resource.RLIMIT_FSIZE,
     "core": resource.RLIMIT_CORE,
+    "threads": resource.RLIMIT_NPROC,
 }
 _DESCRIPTORS = (4, 5)
 _STATUS = 3

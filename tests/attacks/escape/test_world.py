@@ -109,6 +109,22 @@ async def test_thread_bomb_is_bounded_by_memory(prison: Prison) -> None:
     assert await prison.run(payload, limits=limits) is True
 
 
+async def test_thread_bomb_of_tiny_stacks_is_bounded_too(prison: Prison) -> None:
+    """Tens of thousands fit into the address space: all the process numbers of a machine."""
+    payload = """
+        threading.stack_size(32 << 10)
+        def bomb():
+            for count in range(1000):
+                try:
+                    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+                except (RuntimeError, MemoryError):
+                    return count
+            return count
+        tell(bomb())
+    """
+    assert 2 < await prison.run(payload) <= 64
+
+
 async def test_memory_is_limited(prison: Prison) -> None:
     payload = """
         try:

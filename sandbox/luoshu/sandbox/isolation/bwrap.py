@@ -12,6 +12,8 @@ the host in it.
 from __future__ import annotations
 
 import os
+import platform
+import re
 import socket
 import threading
 from collections.abc import Sequence
@@ -32,6 +34,8 @@ from luoshu.sandbox.worker.enclosure.namespaces import INPUTS
 
 _FORKED = ("stage1", "release", "release_dp", "stage2")
 _ZYGOTE_FILES = 1024
+_THREADS = 64
+_COUNTED_BY_NAMESPACE = (5, 14)
 
 
 class BwrapIsolation:
@@ -164,7 +168,10 @@ class BwrapIsolation:
             request = {"argv": argv, "limits": {"files": _ZYGOTE_FILES, "core": 0}}
             return self._launcher.start(request, control)[1]
 
-        forked = {"tmp_bytes": limits.tmp_bytes, "limits": limits.resources()}
+        forked = {
+            "tmp_bytes": limits.tmp_bytes,
+            "limits": {**limits.resources(), **_thread_limit(platform.release())},
+        }
         ready, most = self._config.ready, self._config.ready_most
         return Pool(launch, forked, ready, most, partial(self._group, limits))
 
@@ -224,6 +231,15 @@ class BwrapIsolation:
 async def _opened(worker: WorkerProcess, pipes: Pipes) -> WorkerProcess:
     await worker.open(pipes)
     return worker
+
+
+def _thread_limit(kernel: str) -> dict[str, int]:
+    """A limit on a forked worker's threads, where it has a count of its own.
+
+    Older kernels count whatever the user runs on the machine.
+    """
+    version = tuple(map(int, re.findall(r"[0-9]+", kernel)[:2]))
+    return {"threads": _THREADS} if version >= _COUNTED_BY_NAMESPACE else {}
 
 
 def _root(runtime: Runtime, entry: str, mounts: Sequence[Mount]) -> list[str]:
