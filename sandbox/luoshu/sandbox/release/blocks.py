@@ -144,7 +144,7 @@ def new_block(
         key = component_key(secret, component.monomial, component.scale)
         prints[number] = fingerprints(counted(component, value), key)
         if not allowed[number].all():
-            prints[number] *= np.repeat(allowed[number], lengths)
+            prints[number][np.repeat(~allowed[number], lengths)] = 0
     return build(
         tuple(component.monomial for component in components),
         starts,
@@ -215,8 +215,11 @@ def without(block: Block, allowed: NDArray[np.bool_], secret: bytes) -> Block | 
     changed = len(kept) < len(block.monomials) or ((block.counts > 0) & ~allowed).any()
     if not changed and empty * _FEW_EMPTY <= len(block.unit):
         return block  # rows of nothing are harmless
-    prints = block.prints[kept] * np.repeat(allowed[kept], lengths, axis=1)
-    present = np.not_equal(prints, 0).any(axis=0)
+    prints = block.prints[kept]
+    present = np.zeros(prints.shape[1], np.bool_)
+    for number, line in zip(kept, prints, strict=True):
+        line[np.repeat(~allowed[number], lengths)] = 0
+        present |= np.not_equal(line, 0)
     cells = allowed.any(axis=0)
     sizes = by_cell(np.add, np.asarray(present), block.starts, np.int64)[cells]
     starts = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)

@@ -41,14 +41,17 @@ class Outside:
         self._unit = np.asarray(source.unit[rows])
         self._prints = np.asarray(source.prints[:, rows])
         self._cells, self._k = source.cells, k
+        self._marks = np.zeros(int(self._unit.max(initial=0)) + 1, np.bool_)
 
     def possible(self, units: NDArray[np.int32], component: int) -> Flags:
         """Which items of a component aren't excluded.
 
         Args:
-            units: The target's, sorted.
+            units: The target's.
             component: Of the source.
         """
-        places = np.minimum(np.searchsorted(units, self._unit), len(units) - 1)
-        outside = (units[places] != self._unit) & (self._prints[component] != 0)
+        known = units[units < len(self._marks)]
+        self._marks[known] = True
+        outside = ~self._marks[self._unit] & (self._prints[component] != 0)
+        self._marks[known] = False
         return np.asarray(np.bincount(self._cell[outside], minlength=self._cells) < self._k)
