@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from escape_world import BwrapPrison, descendants
@@ -118,3 +119,55 @@ async def test_all_die_with_the_connector(bwrap_prison: BwrapPrison) -> None:
         await asyncio.wait_for(gone.wait(), 5)
         loop.remove_reader(descriptor)
         os.close(descriptor)
+
+
+async def test_only_workers_that_start_while_nothing_is_computed_warm_up(
+    bwrap_prison: BwrapPrison,
+) -> None:
+    wall, limits = bwrap_prison.wall, bwrap_prison.wall.config.limits_of("stage1")
+    pool = wall.pool_of("stage1", bwrap_prison.command("lambda: warmed.append(1)"), limits)
+    pool._least = pool._most = 1
+
+    async def is_warm() -> tuple[WorkerProcess, bool]:
+        worker = await wall.take(pool, limits)
+        await worker.send({"code": "tell(len(warmed))"})
+        return worker, (await worker.receive())["said"] == 1
+
+    with closing(pool):
+        pool.fill()
+        first, is_first = await is_warm()
+        second, is_second = await is_warm()  # none was ready
+        await second.stop()
+        third, is_third = await is_warm()  # made ready beside the first
+        await third.stop()
+        await first.stop()
+        await (await is_warm())[0].stop()
+        last, is_last = await is_warm()
+        await last.stop()
+    assert (is_first, is_second, is_third, is_last) == (True, False, False, True)
+
+
+async def test_who_waits_touches_memory_until_there_is_something_to_do(
+    bwrap_prison: BwrapPrison,
+) -> None:
+    payload = """
+        def held():
+            of = setup._opened[-1].execute("SELECT sum(memory_usage_bytes) FROM duckdb_memory()")
+            return of.fetchone()[0] >> 20
+        setup.hold_memory()
+        waiting = held()
+        setup.engine.give_back(setup._opened[-1])
+        tell("I wait")
+        asked = select.poll()
+        asked.register(0, select.POLLIN)
+        asked.poll()
+        setup.hold_memory()
+        tell([waiting, held()])
+    """
+    worker = await bwrap_prison.hold(payload)
+    assert (await worker.receive())["said"] == "I wait"
+    await worker.send({"code": ""})
+    waiting, asked = (await worker.receive())["said"]  # type: ignore[misc]
+    await worker.stop()
+    assert waiting >= 64
+    assert asked < 4

@@ -60,6 +60,7 @@ def work():
     exec(job["code"], {**globals(), "tell": tell, "files": files})
     os._exit(0)
 
+warmed = []
 setup.open_ahead()
 """
 
@@ -139,11 +140,13 @@ class BwrapPrison(Prison):
 
     async def _taken(self, entry: str, limits: Limits) -> WorkerProcess:
         if (entry, limits) not in self._pools:
-            command = self.wall.runtime.code_command(
-                _BOOT + "zygote.leave_root()\nzygote.serve(work)"
-            )
-            self._pools[entry, limits] = self.wall.pool_of(entry, command, limits)
+            self._pools[entry, limits] = self.wall.pool_of(entry, self.command(), limits)
         return await self.wall.take(self._pools[entry, limits], limits)
+
+    def command(self, warm_up: str = "lambda: None") -> list[str]:
+        """The command of a zygote whose workers run payloads."""
+        boot = f"{_BOOT}zygote.leave_root()\nzygote.serve(work, {warm_up})"
+        return self.wall.runtime.code_command(boot)
 
     async def settle(self) -> None:
         await self.run("tell(1)")  # so that there is a zygote

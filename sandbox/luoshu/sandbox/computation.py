@@ -385,9 +385,8 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         }
         self._contributions = [self._made() for _ in plan.cells]
         answer = await self._ask(stage1, job, self._contributions)
-        results = await asyncio.to_thread(answers.read_cells, answer, plan.cells, limit)
-        await stage1.stop()  # from here on nobody can change what it wrote
-        return results
+        stage1.kill()
+        return await asyncio.to_thread(answers.read_cells, answer, plan.cells, limit)
 
     async def _release(self, plan: VerifiedPlan, results: Sequence[Stage1Result]) -> ReleasedAnswer:
         """Has the cells decided on, and what is released joins the history for good."""
@@ -421,6 +420,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         await self._within_deadline(worker.receive())  # ready
         await self._hand_over_history(worker, transaction)
         job = self._release_job(plan, results, transaction)
+        await self._workers["stage1"].stop()  # from here on nobody can change what it wrote
         files = [*(self._to_read(written) for written in self._contributions), delta]
         return await self._ask(worker, job, files), delta
 

@@ -28,6 +28,7 @@ _QUIET = (
     f"SET max_expression_depth={MAX_EXPRESSION_DEPTH}",
     "SET TimeZone='UTC'",
 )
+_HELD = "temp.main.__luoshu_held"
 _LOCK = ("SET enable_external_access=false", "SET lock_configuration=true")
 
 
@@ -70,6 +71,17 @@ def allot(connection: Connection, memory_bytes: int, threads: int) -> None:
     """Sets what an open engine may use."""
     connection.execute(f"SET memory_limit='{memory_bytes}B'")
     connection.execute(f"SET threads={threads}")
+
+
+def hold(connection: Connection, rows: int) -> None:
+    """Takes 16 bytes of memory for each of some rows, until `give_back`."""
+    connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS {_HELD} (filler HUGEINT)")
+    connection.execute(f"INSERT INTO {_HELD} SELECT 0 FROM range({rows:d})")  # noqa: S608 - a number
+
+
+def give_back(connection: Connection) -> None:
+    """Gives back what was held, for the engine's own use."""
+    connection.execute(f"DROP TABLE IF EXISTS {_HELD}")
 
 
 def attach(connection: Connection, catalog: str, path: str) -> None:

@@ -138,7 +138,7 @@ class Pool:
                     break
                 worker.close()
             else:
-                worker = self._forked()
+                worker = self._forked(warm=False)
             self._taken += 1
             return worker
 
@@ -168,14 +168,15 @@ class Pool:
     def _fill(self) -> None:
         wanted = min(self._most, max(self._least, self._taken))
         while len(self._ready) < wanted:
-            self._ready.append(self._forked())
+            # One that starts while nothing is computed has the time to warm up.
+            self._ready.append(self._forked(warm=not self._taken))
 
-    def _forked(self) -> Forked:
+    def _forked(self, *, warm: bool) -> Forked:
         said = ""
         for _ in range(_ATTEMPTS):
             zygote, group = self._living(), self._make_group()
             try:
-                number, pipes = zygote.start_with_input(self._request, group)
+                number, pipes = zygote.start_with_input({**self._request, "warm": warm}, group)
                 return Forked(zygote, number, pipes, group)
             except SandboxUnavailableError:  # it is ending, and its end isn't known yet
                 _closed(group)

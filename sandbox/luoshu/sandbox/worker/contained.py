@@ -7,7 +7,6 @@ other: standard input is a socket over which open files come, output and error a
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import socket
@@ -17,6 +16,7 @@ from luoshu.sandbox.spawner import limit, stand_on
 from luoshu.sandbox.worker.enclosure import landlock
 from luoshu.sandbox.worker.enclosure.namespaces import INPUTS
 from luoshu.sandbox.worker.enclosure.seal import CODE, seal
+from luoshu.sandbox.worker.loading import load
 from luoshu.sandbox.worker.stage import Channel, run
 
 DOOR = "/door"
@@ -47,10 +47,7 @@ def serve(work: Callable[[], None]) -> None:
 def main(entry: str) -> None:
     """Loads a worker's code, runs it once on nothing, and works."""
     take_streams()  # first: what goes wrong from here on is said to them
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as a zygote does
-    module = importlib.import_module(f"luoshu.sandbox.worker.{entry}")
-    module.rehearse()
-    module.main()
+    load(entry).main()
 
 
 def try_once() -> None:

@@ -17,6 +17,7 @@ from luoshu.sandbox.release.blocks import Block
 from luoshu.sandbox.release.history import read_entry, write_entry
 from luoshu.sandbox.release.results import CellQueryResult
 from luoshu.sandbox.schema import CellSchema, SchemaError, checked_count, exact_fields
+from luoshu.sandbox.worker import memory, release_rehearsal
 from luoshu.sandbox.worker.enclosure import landlock
 from luoshu.sandbox.worker.enclosure.seal import CODE, seal
 from luoshu.sandbox.worker.stage import MAX_CELLS, Channel, Message, run
@@ -150,7 +151,14 @@ def work(channel: Channel) -> None:
 
 
 def rehearse() -> None:
-    """Loads what loads lazily: nothing that the imports leave."""
+    """Loads what loads lazily."""
+    release_rehearsal.rehearse()
+
+
+def warm_up() -> None:
+    """Touches what a release will, before it is known."""
+    release_rehearsal.rehearse()
+    memory.touch_heap()
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from luoshu.sandbox import wire
 from luoshu.sandbox.release import dp
 from luoshu.sandbox.release.dp_plan import DpRules
+from luoshu.sandbox.worker import memory
 from luoshu.sandbox.worker.enclosure import landlock
 from luoshu.sandbox.worker.enclosure.seal import CODE, seal
 from luoshu.sandbox.worker.release import Release
@@ -47,6 +48,11 @@ def work(channel: Channel) -> None:
 
 def rehearse() -> None:
     """Loads what loads lazily: nothing that the imports leave."""
+
+
+def warm_up() -> None:
+    """Touches what a release will, before it is known."""
+    memory.touch_heap()
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 
 from luoshu.sandbox import engine
 from luoshu.sandbox.wire import WireError
@@ -11,12 +12,28 @@ from luoshu.sandbox.worker.enclosure.namespaces import INPUTS
 from luoshu.sandbox.worker.enclosure.seal import CODE, seal
 from luoshu.sandbox.worker.stage import Channel
 
+_PIECES = 16
+_PIECE_ROWS = 1 << 18  # 4 MB
+
 _opened: list[engine.Connection] = []
 
 
 def open_ahead() -> None:
     """Opens an engine in a zygote, for workers to be forked with: without threads and data."""
     _opened.append(engine.open_engine())
+
+
+def hold_memory() -> None:
+    """Has the engine touch memory until there is something to do (`luoshu.sandbox.worker.memory`).
+
+    To be given back once it is set up, for that empties its caches.
+    """
+    asked = select.poll()
+    asked.register(0, select.POLLIN)
+    for _ in range(_PIECES):
+        if asked.poll(0):
+            return
+        engine.hold(_opened[-1], _PIECE_ROWS)
 
 
 def set_up(channel: Channel) -> tuple[engine.Connection, int]:
@@ -34,13 +51,13 @@ def set_up(channel: Channel) -> tuple[engine.Connection, int]:
     connection = _opened.pop() if _opened else engine.open_engine()
     engine.seed(connection, os.urandom(4))  # forks would draw the same numbers
     message, files = channel.receive(), channel.files
-    memory, threads, max_rows = (
+    memory_bytes, threads, max_rows = (
         message.get(name) for name in ("memory_bytes", "threads", "max_rows")
     )
     catalogs = message.get("catalogs")
     if (
         message.get("type") != "setup"
-        or not isinstance(memory, int)
+        or not isinstance(memory_bytes, int)
         or not isinstance(threads, int)
         or not isinstance(max_rows, int)
         or not isinstance(catalogs, list)
@@ -50,7 +67,7 @@ def set_up(channel: Channel) -> tuple[engine.Connection, int]:
     landlock.restrict(CODE, files)
     for catalog, file in zip(catalogs, files, strict=True):
         engine.attach(connection, str(catalog), f"{INPUTS}/{file}")
-    engine.allot(connection, memory, threads)
+    engine.allot(connection, memory_bytes, threads)
     if catalogs:
         engine.search(connection, [str(catalog) for catalog in catalogs])
     engine.lock(connection)

@@ -16,7 +16,7 @@ from luoshu.sandbox.guard.public_keys import public_keys
 from luoshu.sandbox.schema import TableSchema, checked_count
 from luoshu.sandbox.templates import BoundParameter, bind_parameters
 from luoshu.sandbox.worker import rehearsal
-from luoshu.sandbox.worker.setup import open_ahead, set_up
+from luoshu.sandbox.worker.setup import hold_memory, open_ahead, set_up
 from luoshu.sandbox.worker.stage import Channel, Message, run
 
 
@@ -24,6 +24,7 @@ def work(channel: Channel) -> None:
     """Serves one computation: `verify`, then `compute`."""
     connection, max_rows = set_up(channel)
     channel.send({"type": "ready"})
+    engine.give_back(connection)
     query = _verify(channel, connection, channel.receive())
     if query is None:
         return
@@ -100,6 +101,12 @@ def rehearse() -> None:
     """Loads what loads lazily."""
     rehearsal.stage1()
     open_ahead()
+
+
+def warm_up() -> None:
+    """Touches what a computation will, before it is known."""
+    rehearsal.stage1()
+    hold_memory()
 
 
 def main() -> None:

@@ -64,14 +64,19 @@ def load_cells(
     )
 
 
-def rehearse() -> None:
-    """Loads what loads lazily."""
+def warm_up() -> None:
+    """Shapes a made-up result."""
     connection = engine.open_engine()
     types = [ValueType.parse(kind) for kind in ("VARCHAR", "DECIMAL(38,2)", "DOUBLE")]
     load_cells(connection, "cells0", 1, types, '[["a","1","1.5"]]')
     connection.execute("SELECT k0, c0, c0 / c1, round(c1, 2) FROM cells0 ORDER BY k0").fetchmany(2)
     engine.column_types(connection)
     connection.close()
+
+
+def rehearse() -> None:
+    """Loads what loads lazily."""
+    warm_up()
     open_ahead()
 
 

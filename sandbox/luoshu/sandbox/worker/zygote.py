@@ -10,7 +10,6 @@ was taken over knows where others have theirs.)
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 import signal
 import socket
@@ -21,16 +20,18 @@ from typing import NoReturn
 from luoshu.sandbox.spawner import Request, Spawner, enter, limit, stand_on
 from luoshu.sandbox.worker.enclosure import kernel, namespaces
 from luoshu.sandbox.worker.enclosure.seal import seal
+from luoshu.sandbox.worker.loading import load
 
 _SPARE_UID = 65534
 _WATCHED = frozenset({signal.SIGTERM, signal.SIGCHLD})
 
 
-def serve(work: Callable[[], None]) -> None:
+def serve(work: Callable[[], None], warm_up: Callable[[], None] = lambda: None) -> None:
     """Forks a worker for each request on standard input, until that closes.
 
     Args:
         work: What a worker does; all it needs is loaded.
+        warm_up: What one does first that is forked while there is time.
 
     Raises:
         RuntimeError: There is more than one thread.
@@ -44,12 +45,15 @@ def serve(work: Callable[[], None]) -> None:
     os.set_inheritable(control.fileno(), False)
 
     def become(request: Request, descriptors: list[int]) -> None:
-        _become_worker(request, descriptors, work)
+        _become_worker(request, descriptors)
+        if request.get("warm"):
+            warm_up()
+        work()
 
     Spawner(control, become, signal.SIGTERM).serve()
 
 
-def _become_worker(request: Request, descriptors: list[int], work: Callable[[], None]) -> None:
+def _become_worker(request: Request, descriptors: list[int]) -> None:
     stand_on(descriptors)
     namespaces.leave()
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
@@ -61,7 +65,6 @@ def _become_worker(request: Request, descriptors: list[int], work: Callable[[], 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
     namespaces.furnish(int(request["tmp_bytes"]))
     limit(request["limits"])
-    work()
 
 
 def _watch(worker: int) -> NoReturn:
@@ -110,9 +113,7 @@ def try_once() -> None:
 
 def main(entry: str) -> None:
     """Loads a worker's code, runs it once on nothing, and forks."""
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's library would start threads when it loads
-    module = importlib.import_module(f"luoshu.sandbox.worker.{entry}")
-    module.rehearse()
+    module = load(entry)
     leave_root()  # the code may be readable for root only
-    serve(module.main)
+    serve(module.main, module.warm_up)
     sys.exit(0)

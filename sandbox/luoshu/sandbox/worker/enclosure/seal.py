@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import platform
+
 from luoshu.sandbox.worker.enclosure import kernel, landlock, seccomp
 
 CODE = ("/app", "/python", "/lib")
 """What a worker may read for as long as it lives."""
+
+
+def rehearse() -> None:
+    """Composes what `seal` hands to the kernel, once for all forks."""
+    seccomp.program(platform.machine(), opens=landlock.version() > 0)
 
 
 def seal() -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import os
 import platform
 import struct
@@ -158,6 +159,7 @@ def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> 
     return struct.pack("=HBBI", code, if_true, if_false, value)
 
 
+@functools.cache
 def program(machine: str, *, writes: bool = False, opens: bool = True) -> bytes:
     """The filter as `struct sock_filter`s.
 
