@@ -168,6 +168,8 @@ class Comparison:
             return np.zeros(0, np.int64), np.zeros(0, np.uint64)
         ratios = _ratios(sample, some)
         target = sample.target[some.place]
+        often = np.flatnonzero(_may_repeat(_mixed(target, ratios), _EVIDENCE))
+        target, ratios = target[often], ratios[often]
         places, counts = _frequent(target, ratios)
         order = np.argsort(counts, kind="stable")
         places, counts = places[order], counts[order]
@@ -243,7 +245,10 @@ class Comparison:
             return
         needed = np.maximum(sample.sizes - self._k + 1, 1)
         codes = sample.target[hits.place] * len(self._counts) + hits.item
-        often = _counted(codes) >= needed[sample.target[hits.place]]
+        wanted = needed[sample.target[hits.place]]
+        may = _may_repeat(_mixed(codes, np.uint64(0)), wanted)
+        hits, codes, wanted = hits.only(may), codes[may], wanted[may]
+        often = _counted(codes) >= wanted
         hits, codes = hits.only(often), codes[often]
         ratios = _ratios(sample, hits)
         places, agreeing = _frequent(codes, ratios)
@@ -420,6 +425,24 @@ def _counted(groups: Places) -> Places:
     counts = np.empty(len(order), np.int64)
     counts[order] = np.repeat(lengths, lengths)
     return counts
+
+
+def _mixed(groups: Places, ratios: Prints | np.uint64) -> Prints:
+    """A number of each group and ratio that others have by chance only."""
+    mixed: Prints = groups.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + ratios
+    mixed ^= mixed >> np.uint64(32)
+    mixed *= np.uint64(0xD6E8FEB86659FD93)
+    return mixed
+
+
+def _may_repeat(numbers: Prints, times: Places | int) -> Flags:
+    """Which numbers may occur so often: the others certainly don't.
+
+    Counting by some of their bits is ten times as fast as sorting, and leaves little to sort.
+    """
+    bits = max(1, len(numbers)).bit_length() + 2
+    buckets = (numbers >> np.uint64(64 - bits)).astype(np.int64)
+    return np.asarray(np.bincount(buckets)[buckets] >= times, np.bool_)
 
 
 def _frequent(groups: Places, ratios: Prints) -> tuple[Places, Places]:
