@@ -17,7 +17,7 @@ import pytest
 
 from luoshu.sandbox import wire
 from luoshu.sandbox.answers import read_verified
-from luoshu.sandbox.computation import Computation, Outcome, ReleaseRules
+from luoshu.sandbox.computation import Computation, Outcome
 from luoshu.sandbox.errors import SandboxError, SandboxFailureError
 from luoshu.sandbox.isolation.port import (
     Finding,
@@ -27,6 +27,7 @@ from luoshu.sandbox.isolation.port import (
     WorkerSpec,
 )
 from luoshu.sandbox.prepared import PreparedProduct, PreparedTable, ReleaseFloor
+from luoshu.sandbox.rules import ReleaseRules
 from luoshu.sandbox.schema import VARCHAR, ColumnSchema, SchemaError, TableSchema, Use
 
 READY = {"type": "ready"}

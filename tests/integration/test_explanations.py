@@ -11,10 +11,10 @@ from processes import luoshu
 from unwalled import unwalled_dry_runs
 
 from luoshu.sandbox.answers import Withholding
-from luoshu.sandbox.computation import ReleaseRules
 from luoshu.sandbox.dry_run import Answer, dry_run
 from luoshu.sandbox.explanations import why
 from luoshu.sandbox.release.thresholds import Rule
+from luoshu.sandbox.rules import ReleaseRules
 
 pytestmark = pytest.mark.system
 

@@ -15,14 +15,14 @@ import os
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
 from luoshu.sandbox import answers, dp_agreement, wire
 from luoshu.sandbox.answers import ReleasedAnswer, Stage1Result, Withholding
-from luoshu.sandbox.dp_agreement import DpLimits, PrivacyPlan
+from luoshu.sandbox.dp_agreement import PrivacyPlan
 from luoshu.sandbox.errors import SandboxFailureError, SandboxUnavailableError
 from luoshu.sandbox.guard.refusals import Refusal, refuse, shown
 from luoshu.sandbox.history_port import (
@@ -40,44 +40,15 @@ from luoshu.sandbox.isolation.port import (
 )
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.release_floor import AGGREGATE, DP
+from luoshu.sandbox.rules import MAX_CONFLICTS, ReleaseRules, strictest
 from luoshu.sandbox.schema import CellSchema, SchemaError, TableSchema
 from luoshu.sandbox.scratch import Scratch, path_of
 from luoshu.sandbox.templates import BoundParameter
-
-MAX_CONFLICTS = 4
-"""Cells in conflict with the history beyond which a computation releases nothing."""
 
 _FILES_AT_ONCE = 200
 
 _Message: TypeAlias = "dict[str, object]"
 _Answer = TypeVar("_Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseRules:
-    """A contract's release section; the defaults ask for nothing beyond the products' floors.
-
-    Attributes:
-        mode: `aggregate` or `dp`.
-        min_units: Fewest distinct units behind anything released; the product's
-            floor holds as well.
-        jitter: Most that the threshold of a cell is raised by; the greater one holds.
-        dominance_ppm: Most that one unit may contribute to a value, in parts per million of the
-            sum of absolute contributions; the lesser one holds.
-        scope: `contract`, `participant` or `product`: what results are compared with; who makes
-            the history port acts on it.
-        debits: Computations withheld against history, or failed, until the contract is suspended;
-            who counts them acts on it.
-        dp: What one computation may cost under mode `dp`; None leaves it to the products.
-    """
-
-    mode: str = "aggregate"
-    min_units: int = 1
-    jitter: int = 0
-    dominance_ppm: int = 1_000_000
-    scope: str = "contract"
-    debits: int = 16
-    dp: DpLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -511,17 +482,6 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         except TimeoutError:
             await self._stop()
             raise SandboxFailureError("the wall-time limit was reached") from None
-
-
-def strictest(rules: ReleaseRules, products: Sequence[PreparedProduct]) -> ReleaseRules:
-    """The strictest of some rules and the floors of some products, part by part."""
-    floors = [product.release for product in products if product.domain]
-    return replace(
-        rules,
-        min_units=max([rules.min_units, *(floor.min_units for floor in floors)]),
-        jitter=max([rules.jitter, *(floor.jitter for floor in floors)]),
-        dominance_ppm=min([rules.dominance_ppm, *(floor.dominance_ppm for floor in floors)]),
-    )
 
 
 def _data_version(products: Sequence[PreparedProduct]) -> str:

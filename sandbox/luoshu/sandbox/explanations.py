@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from luoshu.sandbox.answers import Withholding
-from luoshu.sandbox.computation import MAX_CONFLICTS, ReleaseRules
+from luoshu.sandbox.rules import MAX_CONFLICTS, ReleaseRules
 from luoshu.sandbox.wire import Row
 
 _SHOWN = 4

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
-from luoshu.sandbox.computation import Computation, Outcome, ReleaseRules, VerifiedPlan
+from luoshu.sandbox.computation import Computation, Outcome, VerifiedPlan
 from luoshu.sandbox.history_port import HistoryPort
 from luoshu.sandbox.isolation.bwrap import BwrapIsolation
 from luoshu.sandbox.isolation.docker import DockerIsolation
 from luoshu.sandbox.isolation.port import Finding, Isolation, IsolationConfig
 from luoshu.sandbox.prepared import PreparedProduct
+from luoshu.sandbox.rules import ReleaseRules
 from luoshu.sandbox.templates import BoundParameter
 
 __all__ = ["Computation", "Outcome", "ReleaseRules", "Sandbox", "VerifiedPlan"]
