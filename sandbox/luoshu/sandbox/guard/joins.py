@@ -126,10 +126,12 @@ def _exists(
 ) -> Relation:
     is_mark = operator.kind == "MARK"
     is_in = is_mark and any(pair[1] == "COMPARE_EQUAL" for pair in conditions)
-    # DuckDB compares so that NULL meets NULL, and filters NULLs out before. Plain comparisons
-    # mean the same, and it knows how to join by them.
-    plain = tuple((one, _PLAIN.get(how, how), other) for one, how, other in conditions)
-    leaf: Expression = ExistsLeaf(BOOLEAN, right, conditions if is_in else plain, is_in)
+    if not is_in:
+        # DuckDB compares so that NULL meets NULL, and filters NULLs out before. Plain comparisons
+        # mean the same; it knows how to join by them, and a key alone says that the unit is one.
+        found = pairs(operator, left, right)
+        conditions = tuple((one, _PLAIN.get(how, how), other) for one, how, other in found)
+    leaf: Expression = ExistsLeaf(BOOLEAN, right, conditions, is_in)
     columns = mapped(left, operator.left_map)
     if is_mark:
         return replace(left, columns=(*columns, leaf))
