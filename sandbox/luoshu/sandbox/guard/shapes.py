@@ -94,6 +94,8 @@ class Shapes:
             case plan.Filter():
                 where = " AND ".join(_sql(condition) for condition in operator.conditions)
                 return f"SELECT * FROM {self._sub(operator.child)} WHERE {where}"
+            case plan.Projection() if _changes_nothing(operator):
+                return self.render(operator.child)
             case plan.Projection():
                 outputs = [_sql(each) for each in operator.expressions]
                 return _select(outputs, self._sub(operator.child))
@@ -107,8 +109,7 @@ class Shapes:
                 if operator.index not in self.ctes:
                     # Its own CTEs come first.
                     self.ctes[operator.index] = self.render(self.definition(operator.index))
-                columns = [f"x{n}" for n in range(len(operator.types))]
-                return _select(columns, f"w{operator.index}")
+                return f"SELECT * FROM w{operator.index}"
             case plan.Order():
                 return f"SELECT * FROM {self._sub(operator.child)} ORDER BY {_keys(operator.keys)}"
             case plan.Limit():
@@ -196,6 +197,14 @@ class Shapes:
         if equal:
             raise refuse(Refusal.EXPRESSION, "IN with several columns is not accepted; use EXISTS.")
         return f"EXISTS (SELECT 1 FROM {right} AS r{tail})"
+
+
+def _changes_nothing(projection: plan.Projection) -> bool:
+    """Whether it puts out what comes in."""
+    places = [
+        each.index if isinstance(each, plan.Reference) else -1 for each in projection.expressions
+    ]
+    return places == list(range(_width(projection.child)))
 
 
 def _width(operator: Operator) -> int:
