@@ -39,6 +39,8 @@ SINGLE_SCANS: Final = ("q01", "q06")
 _THREADS: Final = 2
 _SAMPLE_SECONDS: Final = 0.02
 _LITTLE: Final = 0.01
+_PAUSE: Final = 0.25
+"""Seconds in which other workers are made ready."""
 _VERIFIER_RUNS: Final = 5
 _WORKER: Final = b"luoshu.sandbox.worker"
 _MIB: Final = 1024
@@ -134,6 +136,7 @@ def _guarded(product: Path, history: Path, measured: Mapping[str, _Measured], ru
             one.values = _values(answer)
     for _ in range(runs):
         for one in measured.values():
+            time.sleep(_PAUSE)
             answer = next(answers)
             timings = answer.get("timings_ms")
             if isinstance(timings, dict):
