@@ -6,13 +6,15 @@ import asyncio
 from decimal import Decimal
 from uuid import uuid4
 
+import pyarrow as pa
 import pytest
 from budget_world import DOMAIN, budget_world, dp_product
-from compute_world import refusal_of
+from compute_world import BY_SEX, OFFERED, Workshop, refusal_of
 from contract_world import ANALYST, NOW, THIRD, USER, user_credential
 from dp_world import agreed
 from history_world import history_world
 
+from luoshu.connector.catalog.entry_building import ShelvedProduct
 from luoshu.connector.compute.budget import domain_limits
 from luoshu.connector.compute.explaining import Explainer
 from luoshu.connector.compute.outcome import Phase
@@ -21,6 +23,7 @@ from luoshu.connector.errors import NodeError, lookup
 from luoshu.contracts.canonical import canonicalize, parse_object
 from luoshu.contracts.dp_terms import DpTerms, PrivacyBound
 from luoshu.contracts.ids import contract_id, request_id
+from luoshu.contracts.release_notes import from_metadata
 from luoshu.contracts.request import ComputationRequest
 from luoshu.sandbox.release.dp_budget import EPSILON_UNITS, cost_of
 from luoshu.sdk.errors import VerificationError
@@ -272,6 +275,7 @@ async def test_cost_budget_and_noise_are_told_before_anything_is_spent(world):
     assert told == {
         "mode": "dp",
         "uses_left": 99,
+        "notes": ["RELEASED_GROUPS"],
         "privacy": {
             "domain": DOMAIN,
             "cost": {"epsilon": "0.5"},
@@ -342,3 +346,36 @@ def test_an_explanation_that_makes_no_sense_is_not_believed():
     broken = {"mode": "dp", "uses_left": 1, "privacy": {"cost": {"sigma": "1"}}}
     with pytest.raises(VerificationError):
         read_explanation(canonicalize(broken))
+
+
+async def noted(world, state, sql):
+    """Notes of a result, and of its explanation before; both for the same query."""
+    told = read_explanation(await explainer(world).explain(ANALYST.id, unsigned(state, sql)))
+    request_id = await world.submit(world.ask(state, sql))
+    _, result = await world.service.fetch(ANALYST.id, request_id)
+    return told.notes, from_metadata(pa.ipc.open_stream(result).schema.metadata)
+
+
+@pytest.fixture
+def workshop(tmp_path):
+    made = Workshop.make(tmp_path)
+    yield made
+    made.sandbox.close()
+
+
+async def test_no_claim_is_made_once_the_same_people_were_released_exactly(tmp_path, workshop):
+    """The data of one domain, first by mode dp, then by aggregate as well, then by dp again."""
+    groups, both = ("RELEASED_GROUPS",), ("RELEASED_GROUPS", "NO_PRIVACY_CLAIM")
+    async with budget_world(tmp_path / "world", BUDGET) as world:
+        state = await world.agree()
+        assert await noted(world, state, "known") == (groups, groups)
+        noisy, stand_in = world.shelf.products["lung"], world.noisy
+        world.shelf.products["lung"] = ShelvedProduct(workshop.product, workshop.prepared)
+        world.noisy = workshop.sandbox
+        await world.publish(OFFERED)
+        exact = await world.contract()
+        await world.serve(workshop.sandbox)
+        assert await noted(world, exact, BY_SEX) == (both, both)
+        world.shelf.products["lung"], world.noisy = noisy, stand_in
+        await world.serve()
+        assert await noted(world, state, "known") == (both, both)

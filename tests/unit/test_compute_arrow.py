@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from luoshu.connector.compute.arrow import arrow_type, encode_result
+from luoshu.contracts.release_notes import METADATA_KEY, NOTES, ReleaseNote, from_metadata
 
 
 def decoded(columns, rows):
@@ -67,6 +68,20 @@ def test_same_rows_give_the_same_bytes():
     """The release entry commits to them."""
     columns, rows = [("a", "HUGEINT"), ("b", "VARCHAR")], [(1, "x"), (None, None)]
     assert encode_result(columns, rows) == encode_result(columns, rows)
+
+
+def test_notes_are_part_of_the_bytes_and_unknown_ones_are_kept():
+    columns, rows = [("a", "BIGINT")], [(1,)]
+    notes = (ReleaseNote.RELEASED_GROUPS, ReleaseNote.NO_PRIVACY_CLAIM)
+    noted = encode_result(columns, rows, notes)
+    assert from_metadata(pa.ipc.open_stream(noted).schema.metadata) == notes
+    assert from_metadata(pa.ipc.open_stream(encode_result(columns, rows)).schema.metadata) == ()
+    assert from_metadata({METADATA_KEY: b"OF_LATER,RELEASED_GROUPS"}) == (
+        "OF_LATER",
+        "RELEASED_GROUPS",
+    )
+    assert set(NOTES) == set(ReleaseNote)
+    assert all(text.en and text.zh for text in NOTES.values())
 
 
 @pytest.mark.parametrize("sql_type", ["BLOB", "INTEGER[]", "DECIMAL", "STRUCT(a INTEGER)", ""])

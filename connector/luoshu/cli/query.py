@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from luoshu.cli.connection import ProfileOption, open_space
 from luoshu.cli.exits import UsageError
 from luoshu.cli.inputs import assignments
 from luoshu.cli.output import JsonOption, note, print_json, print_table, progress
+from luoshu.contracts.release_notes import NOTES, ReleaseNote
 
 if TYPE_CHECKING:
     from luoshu.sdk.explanation import Explanation
@@ -93,6 +95,7 @@ def query(
     elif not arrow:
         print_table(result.columns, result.rows(), "No group reached the release threshold.")
     if not as_json:
+        _print_notes(result.notes)
         note(
             f"Receipt verified: entry {result.receipt.index} of {result.receipt.origin}"
             + (f", saved to {receipt}." if receipt else ".")
@@ -123,7 +126,14 @@ def _parameters(
     return {name: several[0] for name, several in given.items()}
 
 
+def _print_notes(names: Sequence[str]) -> None:
+    """Says what a holder says with a result, in English; what a later version says, by name."""
+    for name in names:
+        note(NOTES[name].en if name in NOTES else name)
+
+
 def _print_explanation(told: Explanation) -> None:
+    _print_notes(told.notes)
     uses = "not limited" if told.uses_left is None else f"{told.uses_left} left"
     if told.cost is None:
         note(f"Released by {told.mode}, without noise and privacy budget. Uses: {uses}.")
@@ -155,7 +165,8 @@ def _print_json(result: Result) -> None:
         {
             "status": "released",
             "code": "RELEASED",
-            "message": "Results cover released groups only.",
+            "message": NOTES[ReleaseNote.RELEASED_GROUPS].en,
+            "notes": list(result.notes),
             "columns": [{"name": name, "type": kind} for name, kind in result.schema],
             "rows": result.rows(),
             "request_id": result.request_id,

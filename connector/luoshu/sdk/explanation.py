@@ -72,6 +72,7 @@ class Explanation:
         budgets: Of the people in the data; each must pay.
         quota: The contract's, if it has one.
         noise: Of each released quantity; an average is two, a variance three.
+        notes: Names of what is said with a result; see `luoshu.contracts.release_notes`.
         document: All of it, as the holder sent it.
     """
 
@@ -82,6 +83,7 @@ class Explanation:
     budgets: tuple[Pot, ...]
     quota: Pot | None
     noise: tuple[Noise, ...]
+    notes: tuple[str, ...]
     document: JsonObject
 
 
@@ -104,6 +106,7 @@ def read_explanation(data: bytes) -> Explanation:
             budgets=tuple(_pot(each) for each in _list(found.get("budgets", []))),
             quota=None if quota is None else _pot(quota),
             noise=tuple(_noise(each) for each in _list(found.get("noise", []))),
+            notes=tuple(str(note) for note in _list(document.get("notes", []))),
             document=document,
         )
     except (ContractsError, LookupError, TypeError, ValueError, ArithmeticError):

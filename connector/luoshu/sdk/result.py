@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from luoshu.contracts.release_notes import from_metadata
 from luoshu.sdk.errors import MissingDependencyError, VerificationError
 from luoshu.sdk.receipts import VerifiedReceipt
 
@@ -73,6 +74,11 @@ class Result:
         if tuple(name for name, _ in columns) == self.columns:
             return tuple(columns)
         return tuple((field.name, str(field.type)) for field in self.table.schema)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Names of what the holder says with it; `luoshu.contracts.release_notes` has the texts."""
+        return from_metadata(self.table.schema.metadata)
 
     def rows(self) -> list[list[object]]:
         """The rows as Python values."""

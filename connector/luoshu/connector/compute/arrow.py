@@ -15,6 +15,8 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from luoshu.contracts.release_notes import ReleaseNote, to_metadata
+
 Value: TypeAlias = bool | int | float | str | Decimal | dt.date | dt.datetime | dt.time | None
 
 _DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
@@ -59,12 +61,17 @@ def arrow_type(sql_type: str, values: Sequence[Value]) -> pa.DataType:
     return _SCALARS[sql_type]
 
 
-def encode_result(columns: Sequence[tuple[str, str]], rows: Sequence[tuple[Value, ...]]) -> bytes:
+def encode_result(
+    columns: Sequence[tuple[str, str]],
+    rows: Sequence[tuple[Value, ...]],
+    notes: Sequence[ReleaseNote] = (),
+) -> bytes:
     """One Arrow IPC stream holding the released rows.
 
     Args:
         columns: Name and SQL type of each column, in order.
         rows: The released rows, one value a column.
+        notes: What is said with them.
 
     Raises:
         ValueError: A value doesn't fit its column's type.
@@ -75,7 +82,7 @@ def encode_result(columns: Sequence[tuple[str, str]], rows: Sequence[tuple[Value
         kind = arrow_type(sql_type, values)
         arrays.append(pa.array(values, type=kind))
         fields.append(pa.field(name, kind))
-    batch = pa.record_batch(arrays, schema=pa.schema(fields))
+    batch = pa.record_batch(arrays, schema=pa.schema(fields, to_metadata(notes)))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from luoshu.connector.compute.budget import Standing, charge_of, standing
 from luoshu.connector.compute.gatekeeping import Gatekeeper
+from luoshu.connector.compute.history import notes_of
 from luoshu.connector.compute.ports import ProductShelf, SandboxPort
 from luoshu.connector.compute.templates import query_of, template_refusal
 from luoshu.connector.errors import NodeError
@@ -111,7 +112,12 @@ class Explainer:
             raise NodeError("SANDBOX_UNAVAILABLE", private=error.message) from error
         except SandboxFailureError as error:
             raise NodeError("QUERY_FAILED", private=error.detail) from error
-        explanation: JsonObject = {"mode": rules.mode, "uses_left": _uses_left(state)}
+        notes = await self._ledger.read(lambda c: notes_of(c, rules.mode, product.domain))
+        explanation: JsonObject = {
+            "mode": rules.mode,
+            "uses_left": _uses_left(state),
+            "notes": list(notes),
+        }
         if rules.mode == ReleaseMode.DP and plan.privacy is not None:
             explanation["privacy"] = await self._privacy(state, product, rules, plan.privacy)
         return explanation

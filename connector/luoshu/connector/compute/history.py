@@ -37,7 +37,8 @@ from luoshu.connector.compute.tables import history
 from luoshu.connector.errors import NodeError
 from luoshu.connector.ledger import Ledger
 from luoshu.connector.observability import get_logger
-from luoshu.contracts.release_terms import ReleaseScope
+from luoshu.contracts.release_notes import ReleaseNote
+from luoshu.contracts.release_terms import ReleaseMode, ReleaseScope
 from luoshu.sandbox.history_port import HistoryUnavailableError, copy_durably
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "ReleaseHistory",
     "ScopedHistory",
     "domain_directory",
+    "notes_of",
 ]
 
 MAX_DELTA_BYTES: Final = 4 << 30
@@ -322,6 +324,14 @@ def _files(connection: Connection, domain: str) -> dict[str, str]:
         sa.select(history.c.name, history.c.digest).where(history.c.domain == domain)
     )
     return {row.name: row.digest for row in rows}
+
+
+def notes_of(connection: Connection, mode: str, domain: str) -> tuple[ReleaseNote, ...]:
+    """What is said with a result of a mode about a domain's people."""
+    exactly = sa.select(history.c.name).where(history.c.domain == domain).limit(1)
+    if not domain or (mode == ReleaseMode.DP and connection.scalar(exactly) is None):
+        return (ReleaseNote.RELEASED_GROUPS,)
+    return (ReleaseNote.RELEASED_GROUPS, ReleaseNote.NO_PRIVACY_CLAIM)
 
 
 def _domains(connection: Connection) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from luoshu.connector.compute.arrow import encode_result
 from luoshu.connector.compute.budget import PrivacyCharge, charge_of
 from luoshu.connector.compute.entries import Pseudonyms
 from luoshu.connector.compute.gatekeeping import AuthenticRequest, Gatekeeper, RequestKey, Ruling
-from luoshu.connector.compute.history import Audience, ReleaseHistory, ScopedHistory
+from luoshu.connector.compute.history import Audience, ReleaseHistory, ScopedHistory, notes_of
 from luoshu.connector.compute.outcome import ComputationState, Phase, Refusal, failure_error
 from luoshu.connector.compute.ports import ProductShelf, SandboxPort
 from luoshu.connector.compute.projection import (
@@ -367,7 +367,9 @@ class ComputeService:
 
     async def _release(self, job: _Job, outcome: Outcome) -> None:
         asked = job.asked
-        result = await asyncio.to_thread(encode_result, outcome.columns, outcome.rows)
+        mode, domain = job.rules.mode, job.product.domain
+        notes = await self._ledger.read(lambda c: notes_of(c, mode, domain))
+        result = await asyncio.to_thread(encode_result, outcome.columns, outcome.rows, notes)
         await asyncio.to_thread(self._results.save, asked.digest, result)
         await self._ledger.commit(
             lambda tx: self._recorder.release(
