@@ -25,12 +25,13 @@ def verdict(
     *arguments: int,
     architecture: int | None = None,
     opens: bool = True,
+    sets_up: bool = False,
 ) -> int:
     """What the kernel would answer; see `seccomp(2)` and the kernel's net/core/filter.c."""
     stated = ARCHITECTURES[machine] if architecture is None else architecture
     padded = [*arguments, 0, 0, 0, 0, 0, 0][:6]
     data = struct.pack("<IIQ6Q", number, stated, 0, *(value & (1 << 64) - 1 for value in padded))
-    program = seccomp.program(machine, opens=opens)
+    program = seccomp.program(machine, opens=opens, sets_up=sets_up)
     instructions = list(struct.iter_unpack("=HBBI", program))
     accumulator, at = 0, 0
     while True:
@@ -129,3 +130,25 @@ def test_without_landlock_nothing_is_opened(machine: str) -> None:
     number = (257, 56)[list(ARCHITECTURES).index(machine)]
     assert verdict(machine, number, 0, 0, os.O_RDONLY) == ALLOWED
     assert verdict(machine, number, 0, 0, os.O_RDONLY, opens=False) == REFUSED
+
+
+@MACHINES
+def test_who_waits_may_do_what_set_up_takes_and_nothing_else(machine: str) -> None:
+    place = list(ARCHITECTURES).index(machine)
+    listed = (seccomp._FREELY, seccomp._WRITING, seccomp._SETTING_UP)
+    free = {numbers[place] for calls in listed for numbers in calls.values()} - {None}
+    allowed = {
+        number for number in range(1000) if verdict(machine, number, sets_up=True) == ALLOWED
+    }
+    harmless = {"mmap", "mprotect", "openat", "prlimit64"}  # without arguments
+    conditional = {c.number[place] for name, c in seccomp._IF if name in harmless}
+    assert allowed == free | conditional
+
+
+@MACHINES
+def test_who_waits_may_give_privileges_up_and_still_dies_with_its_parent(machine: str) -> None:
+    prctl = (157, 167)[list(ARCHITECTURES).index(machine)]
+    no_new_privileges, parent_death_signal = 38, 1
+    assert verdict(machine, prctl, no_new_privileges, 1, sets_up=True) == ALLOWED
+    assert verdict(machine, prctl, parent_death_signal, 0, sets_up=True) == REFUSED
+    assert verdict(machine, prctl, no_new_privileges, 1) == REFUSED

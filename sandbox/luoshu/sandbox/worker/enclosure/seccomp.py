@@ -17,13 +17,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import functools
+import itertools
 import os
 import platform
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from luoshu.sandbox.worker.enclosure.kernel import filter_calls
+from luoshu.sandbox.worker.enclosure import kernel
 
 _X86_64, _AARCH64 = "x86_64", "aarch64"
 _AUDIT_ARCH = {_X86_64: 0xC000_003E, _AARCH64: 0xC000_00B7}
@@ -106,6 +107,19 @@ _WRITING: dict[str, tuple[int | None, int | None]] = {
     "statfs": (137, 43),
     "fstatfs": (138, 44),
 }
+# What a worker that waits needs beside all that, to get ready for a job and to be sealed.
+_SETTING_UP: dict[str, tuple[int | None, int | None]] = {
+    "dup2": (33, None),
+    "dup3": (292, 24),
+    "getsockname": (51, 204),
+    "getsockopt": (55, 209),
+    "memfd_create": (319, 279),
+    "capset": (126, 91),
+    "seccomp": (317, 277),
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446),
+}
 _CLONE3 = 435
 
 CLONE_THREAD = 0x0001_0000
@@ -148,6 +162,9 @@ _IF = (
     ("prlimit64", _Condition((302, 261), 2, _WORD, 0, high=True)),
     *(("fcntl", _Condition((72, 25), 1, _WORD, command)) for command in _FCNTL_COMMANDS),
 )
+_IF_SETTING_UP = tuple(
+    ("prctl", _Condition((157, 167), 0, _WORD, option)) for option in kernel.PRIVILEGE_OPTIONS
+)
 
 # struct seccomp_data: nr, arch, instruction pointer (64 bits), arguments (64 bits each).
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
@@ -160,13 +177,16 @@ def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> 
 
 
 @functools.cache
-def program(machine: str, *, writes: bool = False, opens: bool = True) -> bytes:
+def program(
+    machine: str, *, writes: bool = False, opens: bool = True, sets_up: bool = False
+) -> bytes:
     """The filter as `struct sock_filter`s.
 
     Args:
         machine: `x86_64` or `aarch64`, as uname(2) says.
         writes: Whether files may be made and written, as preparation does.
         opens: Whether files may be opened, to read.
+        sets_up: Whether it may set itself up and be sealed yet, which takes `writes` as well.
 
     Raises:
         ValueError: Another machine.
@@ -185,11 +205,12 @@ def program(machine: str, *, writes: bool = False, opens: bool = True) -> bytes:
             _instruction(_JUMP_GREATER_EQUAL, _X32_BIT, 0, 1),
             _instruction(_RETURN, _KILL_PROCESS),
         ]
-    for numbers in (*_FREELY.values(), *(_WRITING.values() if writes else ())):
+    lists = [_FREELY, *([_WRITING] if writes or sets_up else []), *([_SETTING_UP] * sets_up)]
+    for numbers in itertools.chain.from_iterable(calls.values() for calls in lists):
         number = numbers[place]
         if number is not None:
             parts += [_instruction(_JUMP_EQUAL, number, 0, 1), _instruction(_RETURN, _ALLOW)]
-    for name, condition in _IF:
+    for name, condition in (*_IF, *(_IF_SETTING_UP if sets_up else ())):
         if opens or name != _OPEN:
             parts += _if(condition, place)
     parts += [
@@ -218,18 +239,19 @@ def _if(condition: _Condition, place: int) -> Sequence[bytes]:
     return [_instruction(_JUMP_EQUAL, condition.number[place], 0, len(body)), *body]
 
 
-def restrict(*, writes: bool = False, opens: bool = True) -> None:
-    """Filters the calls of every thread of this process, for good.
+def restrict(*, writes: bool = False, opens: bool = True, sets_up: bool = False) -> None:
+    """Filters the calls of every thread of this process, for good; again allows only less.
 
     Args:
         writes: See `program`.
         opens: See `program`.
+        sets_up: See `program`.
 
     Raises:
         OSError: The kernel has no seccomp filters.
         ValueError: There is no list for this machine.
     """
-    filter_calls(program(platform.machine(), writes=writes, opens=opens))
+    kernel.filter_calls(program(platform.machine(), writes=writes, opens=opens, sets_up=sets_up))
 
 
 def names() -> frozenset[str]:
