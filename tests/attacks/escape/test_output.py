@@ -51,6 +51,23 @@ async def test_oversized_answer_is_dropped(prison: Prison) -> None:
     await worker.stop()
 
 
+@pytest.mark.parametrize("part", ["[]", "{}", '{"":[]}'])
+async def test_answer_of_countless_parts_is_dropped_unparsed(prison: Prison, part: str) -> None:
+    # Within the limit of bytes, it took 1.7 GiB and 7 seconds in which the connector stood still.
+    payload = (
+        raw(b"")
+        + f"""
+        parts = b'{part},' * ((60 << 20) // {len(part) + 1})
+        answer = b'{{"a":[' + parts + b'0]}}'
+        os.write(channel._out.fileno(), len(answer).to_bytes(4, "big") + answer)
+    """
+    )
+    worker = await prison.hold(payload)
+    with pytest.raises(WorkerError, match="too many parts"):
+        await worker.receive()
+    await worker.stop()
+
+
 async def test_truncated_answer_is_dropped(prison: Prison) -> None:
     worker = await prison.hold(raw((100).to_bytes(4, "big") + b'{"a":'))
     with pytest.raises(WorkerError, match="ended before it answered"):
