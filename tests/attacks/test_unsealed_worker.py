@@ -63,7 +63,7 @@ async def test_what_set_up_does_not_need_is_refused(bwrap_prison: BwrapPrison) -
         tell({{name: attempt(lambda: call(*numbers)) for name, numbers in {CALLS}.items()}})
     """
     said = await bwrap_prison.run(payload, is_sealed=False)
-    assert said == dict.fromkeys(CALLS, ["failed", "EPERM"])
+    assert said == {name: ["failed", "EPERM"] for name in CALLS}
 
 
 async def test_no_capability_is_left_while_it_waits(bwrap_prison: BwrapPrison) -> None:
