@@ -87,6 +87,19 @@ async def test_flooded_error_stream_is_bounded_and_blocks_nobody(prison: Prison)
     assert len((await worker.stop()).log) <= prison.wall.config.limits.log_bytes
 
 
+async def test_error_stream_moves_nothing_on_the_terminal(prison: Prison) -> None:
+    payload = """
+        os.write(2, b"\\x1b]0;title\\x07\\x1b[2J\\xff\\x9b2Jforged\\r\\n\\xe2\\x80\\xaeline")
+        tell(1)
+        time.sleep(60)
+    """
+    worker = await prison.hold(payload)
+    await worker.receive()
+    log = (await worker.stop()).log
+    assert "forged" in log
+    assert all(line.isprintable() for line in log.split("\n"))
+
+
 async def test_flooded_input_is_refused(prison: Prison) -> None:
     # Standard input is a socket: what a worker writes there ends the talk with it.
     payload = """
