@@ -393,3 +393,23 @@ async def test_directories_without_end_are_removed(wall: BwrapIsolation, tmp_pat
     remove_left(left)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]  # noqa: ASYNC240
     assert (tmp_path / "kept").read_bytes() == b"of the host"
+
+
+async def test_thread_bomb_does_not_start(wall: BwrapIsolation) -> None:
+    # As root no other limit would hold: thousands of small stacks fit into any memory.
+    payload = """
+        import threading, time
+        sys.path.append("/app")
+        from luoshu.sandbox.worker.enclosure.seal import seal_for_writing, seal_threads
+        def start():
+            try:
+                threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+            except RuntimeError:
+                return "refused"
+        seal_for_writing()
+        before = start()
+        seal_threads()
+        tell([before, [start() for _ in range(100)].count("refused")])
+        os._exit(0)
+    """
+    assert await run(wall, payload) == [None, 100]

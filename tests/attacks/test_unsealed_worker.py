@@ -49,6 +49,7 @@ CALLS: dict[str, tuple[int, ...]] = {
     "keyctl_of_the_session": (250, 0, 0xFFFF_FFFD, 0),
     "add_key": (248, 0, 0, 0, 0),
     "io_uring_setup": (425, 1, 0),
+    "seccomp_listener": (317, 1, 8, 0),
     "userfaultfd": (323, 0),
     "ioctl_tiocsti": (16, 0, 0x5412, 0),
     "setrlimit": (160, 7, 0),

@@ -45,9 +45,20 @@ def seal() -> None:
 def seal_for_writing() -> None:
     """The same for a worker whose own directories are in its root, to read and to write.
 
+    It may start threads, until `seal_threads`.
+
     Raises:
         OSError: The kernel refused any of it: the worker must end.
     """
     kernel.drop_privileges()
     kernel.set_dumpable(dumpable=False)
+    seccomp.restrict(writes=True, threads=True)
+
+
+def seal_threads() -> None:
+    """Has a worker that was sealed for writing start no thread any more.
+
+    Raises:
+        OSError: The kernel refused: the worker must end.
+    """
     seccomp.restrict(writes=True)
