@@ -406,7 +406,6 @@ class Computation(AbstractAsyncContextManager["Computation"]):
                 )
                 if released.delta_digest:
                     began = time.perf_counter()
-                    await self._see_end(self._releasing)
                     await transaction.commit(path_of(delta), released.delta_digest)
                     self.timings["history"] += time.perf_counter() - began
             except HistoryUnavailableError as error:
@@ -421,21 +420,19 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         await self._within_deadline(worker.receive())  # ready
         await self._hand_over_history(worker, transaction)
         job = self._release_job(plan, results, transaction)
-        await self._see_end("stage1")
+        await self._see_end(self._workers["stage1"])
         files = [*(self._to_read(written) for written in self._contributions), delta]
-        answer = await self._ask(worker, job, files)
-        worker.kill()
-        return answer, delta
+        return await self._ask(worker, job, files), delta
 
-    async def _see_end(self, entry: str) -> None:
+    async def _see_end(self, worker: Worker) -> None:
         """Waits until a worker is gone: from then on nobody can change what it wrote.
 
         Raises:
             SandboxFailureError: Nobody saw it end.
         """
-        end = await self._workers[entry].stop()
+        end = await worker.stop()
         if not end.is_seen:
-            raise SandboxFailureError(f"nobody saw the worker {entry} end ({end.status})")
+            raise SandboxFailureError(f"nobody saw a worker end that wrote ({end.status})")
 
     async def _hand_over_history(self, worker: Worker, transaction: HistoryTransaction) -> None:
         names, own = list(transaction.names), set(transaction.own)
