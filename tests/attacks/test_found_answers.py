@@ -6,10 +6,12 @@ workers here are not processes: what is attacked is the reader of their answers.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from luoshu.sandbox.isolation.port import (
     WorkerSpec,
 )
 from luoshu.sandbox.prepared import PreparedProduct, PreparedTable, ReleaseFloor
-from luoshu.sandbox.schema import VARCHAR, ColumnSchema, SchemaError, TableSchema, Use
+from luoshu.sandbox.prepared_table import PreparedColumn
+from luoshu.sandbox.schema import BIGINT, VARCHAR, ColumnSchema, SchemaError, TableSchema, Use
 
 READY = {"type": "ready"}
 COMPONENTS = [
@@ -276,3 +279,27 @@ async def test_several_ungrouped_cells_are_a_failure() -> None:
         stage1 = [READY, verified, {"type": "cells", "results": [found]}]
         with pytest.raises(SandboxFailureError):
             await run({**GOOD, "stage1": stage1})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"monomial": ["a"] * 1_000_000},  # bounds to the power of that were computed in one step
+        {"monomial": ["a"] * 17},
+        {"scale": 39},
+        {"scale": 10**30},
+    ],
+)
+async def test_no_component_makes_the_connector_compute_without_end(
+    changes: dict[str, Any],
+) -> None:
+    cells = {**CELLS, "components": [COMPONENTS[0], {**COMPONENTS[1], **changes}]}
+    column = PreparedColumn(ColumnSchema("a", BIGINT, frozenset(Use), (0, 120), 120))
+    floor = ReleaseFloor("dp", epsilon="1", delta="0.00001")
+    product = replace(PRODUCT, tables=(PreparedTable("p", "u", (column,)),), release=floor)
+    verified = {**GOOD["stage1"][1], "cells": [cells]}
+    isolation = Isolation({**GOOD, "stage1": [READY, verified], "release_dp": [READY]})
+    rules = ReleaseRules("dp")
+    async with asyncio.timeout(1), Computation(isolation, [product], rules, "SQL") as computation:
+        with pytest.raises(SandboxFailureError):
+            await computation.verify()

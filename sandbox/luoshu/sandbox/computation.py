@@ -264,14 +264,15 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         }
         answer = await self._timed("verify", self._ask(stage1, job))
         try:
-            verified = answers.read_verified(answer, {f"{t.catalog}.{t.table}": t for t in tables})
+            named = {f"{table.catalog}.{table.table}": table for table in tables}
+            verified = await asyncio.to_thread(answers.read_verified, answer, named)
         except SchemaError as error:
             raise SandboxFailureError(f"stage1 answered wrongly: {error}") from None
         cells, self._stage2 = verified.cells, verified.stage2
         names = tuple(sorted({name for schema in cells for name in schema.tables}))
         used = self._used(names)
         rules = strictest(self.rules, used)
-        privacy = self._privacy(rules, verified, used, tables)
+        privacy = await asyncio.to_thread(self._privacy, rules, verified, used, tables)
         self._plan = VerifiedPlan(cells, names, rules, privacy)
         return self._plan
 
