@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -309,3 +311,18 @@ def test_endless_words_are_cut(tmp_path: Path) -> None:
     with pytest.raises(PreparationError) as raised:
         prepare(tmp_path, {"type": "failed", "message": "x" * (1 << 20)})
     assert len(str(raised.value)) < 5000
+
+
+def test_what_a_killed_preparation_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    # Copies of protected data stayed for ever; those of a preparation that runs are its own.
+    places = [tmp_path / "out" / f".preparing-{name}" for name in ("killed", "running")]
+    for place in places:
+        (place / "worker").mkdir(parents=True)
+        (place / "worker" / PREPARED).write_bytes(b"protected")
+    running = os.open(places[1], os.O_RDONLY)
+    try:
+        fcntl.flock(running, fcntl.LOCK_EX)
+        prepare(tmp_path, GOOD)
+    finally:
+        os.close(running)
+    assert [place.exists() for place in places] == [False, True]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from luoshu.contracts.canonical import JsonObject, JsonValue, digest_of
 from luoshu.contracts.errors import CanonicalError
 from luoshu.sandbox.errors import PreparationError, SandboxUnavailableError, legible
 from luoshu.sandbox.isolation.port import Isolation, Mount, WorkerError, WorkerSpec
-from luoshu.sandbox.leftovers import remove_left
+from luoshu.sandbox.leftovers import held_directory
 from luoshu.sandbox.preparation_answer import WRONG_ANSWER, check_answer, read_answer
 from luoshu.sandbox.prepared import (
     MANIFEST,
@@ -76,10 +75,11 @@ async def prepare(
     await asyncio.to_thread(out_dir.mkdir, parents=True, exist_ok=True)
     # Absolute: what starts the workers has another working directory.
     out_dir = await asyncio.to_thread(out_dir.resolve)
-    held_dir = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=".preparing-", dir=out_dir))
-    work_dir = held_dir / "worker"
     held = ExitStack()
     try:
+        holding = held_directory(out_dir, ".preparing-")
+        held_dir = await asyncio.to_thread(held.enter_context, holding)
+        work_dir = held_dir / "worker"
         growing = None
         await asyncio.to_thread(work_dir.mkdir, mode=0o700)
         if product.domain:
@@ -106,7 +106,6 @@ async def prepare(
         await asyncio.to_thread(_install, held_dir, out_dir)
     finally:
         await asyncio.to_thread(held.close)
-        await asyncio.to_thread(remove_left, held_dir)
     return await asyncio.to_thread(PreparedProduct.load, out_dir)
 
 
