@@ -10,6 +10,7 @@ import asyncio
 import copy
 import json
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -303,3 +304,18 @@ async def test_no_component_makes_the_connector_compute_without_end(
     async with asyncio.timeout(1), Computation(isolation, [product], rules, "SQL") as computation:
         with pytest.raises(SandboxFailureError):
             await computation.verify()
+
+
+async def test_rows_are_written_down_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As many as a worker may name took five seconds, in which nobody else was served.
+    threads = set()
+    encode_rows = wire.encode_rows
+
+    def observed(rows: Sequence[wire.Row]) -> list[list[str | bool | None]]:
+        threads.add(threading.current_thread())
+        return encode_rows(rows)
+
+    monkeypatch.setattr(wire, "encode_rows", observed)
+    await run(GOOD)
+    assert threads
+    assert threading.main_thread() not in threads

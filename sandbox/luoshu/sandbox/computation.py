@@ -351,18 +351,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
                 released = await self._release(self._plan, results)
             else:
                 released = answers.released_as_they_are(results)
-            job: _Message = {
-                "type": "shape",
-                "cells": [
-                    {
-                        "keys": len(schema.keys),
-                        "types": [str(kind) for kind in schema.released_types],
-                        "rows": wire.encode_rows(rows),
-                    }
-                    for schema, rows in zip(self._plan.cells, released.rows, strict=True)
-                ],
-                "sql": self._stage2,
-            }
+            job = await asyncio.to_thread(_shape_job, self._plan.cells, released, self._stage2)
             answer = await self._timed("stage2", self._ready_and_ask("stage2", job))
             columns, rows = await asyncio.to_thread(answers.read_result, answer, limit)
         except (wire.WireError, SchemaError) as error:
@@ -420,7 +409,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         worker, delta = self._workers[self._releasing], self._made()
         await self._within_deadline(worker.receive())  # ready
         await self._hand_over_history(worker, transaction)
-        job = self._release_job(plan, results, transaction)
+        job = await asyncio.to_thread(self._release_job, plan, results, transaction)
         await self._see_end(self._workers["stage1"])
         files = [*(self._to_read(written) for written in self._contributions), delta]
         return await self._ask(worker, job, files), delta
@@ -522,6 +511,21 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         except TimeoutError:
             await self._stop()
             raise SandboxFailureError("the wall-time limit was reached") from None
+
+
+def _shape_job(cells: Sequence[CellSchema], released: ReleasedAnswer, sql: str) -> _Message:
+    return {
+        "type": "shape",
+        "cells": [
+            {
+                "keys": len(schema.keys),
+                "types": [str(kind) for kind in schema.released_types],
+                "rows": wire.encode_rows(rows),
+            }
+            for schema, rows in zip(cells, released.rows, strict=True)
+        ],
+        "sql": sql,
+    }
 
 
 def strictest(rules: ReleaseRules, products: Sequence[PreparedProduct]) -> ReleaseRules:
