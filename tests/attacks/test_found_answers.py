@@ -6,10 +6,13 @@ workers here are not processes: what is attacked is the reader of their answers.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import os
+import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +30,9 @@ from luoshu.sandbox.isolation.port import (
     WorkerSpec,
 )
 from luoshu.sandbox.prepared import PreparedProduct, PreparedTable, ReleaseFloor
+from luoshu.sandbox.prepared_table import PreparedColumn
 from luoshu.sandbox.rules import ReleaseRules
-from luoshu.sandbox.schema import VARCHAR, ColumnSchema, SchemaError, TableSchema, Use
+from luoshu.sandbox.schema import BIGINT, VARCHAR, ColumnSchema, SchemaError, TableSchema, Use
 
 READY = {"type": "ready"}
 COMPONENTS = [
@@ -277,3 +281,42 @@ async def test_several_ungrouped_cells_are_a_failure() -> None:
         stage1 = [READY, verified, {"type": "cells", "results": [found]}]
         with pytest.raises(SandboxFailureError):
             await run({**GOOD, "stage1": stage1})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"monomial": ["a"] * 1_000_000},  # bounds to the power of that were computed in one step
+        {"monomial": ["a"] * 17},
+        {"scale": 39},
+        {"scale": 10**30},
+    ],
+)
+async def test_no_component_makes_the_connector_compute_without_end(
+    changes: dict[str, Any],
+) -> None:
+    cells = {**CELLS, "components": [COMPONENTS[0], {**COMPONENTS[1], **changes}]}
+    column = PreparedColumn(ColumnSchema("a", BIGINT, frozenset(Use), (0, 120), 120))
+    floor = ReleaseFloor("dp", epsilon="1", delta="0.00001")
+    product = replace(PRODUCT, tables=(PreparedTable("p", "u", (column,)),), release=floor)
+    verified = {**GOOD["stage1"][1], "cells": [cells]}
+    isolation = Isolation({**GOOD, "stage1": [READY, verified], "release_dp": [READY]})
+    rules = ReleaseRules("dp")
+    async with asyncio.timeout(1), Computation(isolation, [product], rules, "SQL") as computation:
+        with pytest.raises(SandboxFailureError):
+            await computation.verify()
+
+
+async def test_rows_are_written_down_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As many as a worker may name took five seconds, in which nobody else was served.
+    threads = set()
+    encode_rows = wire.encode_rows
+
+    def observed(rows: Sequence[wire.Row]) -> list[list[str | bool | None]]:
+        threads.add(threading.current_thread())
+        return encode_rows(rows)
+
+    monkeypatch.setattr(wire, "encode_rows", observed)
+    await run(GOOD)
+    assert threads
+    assert threading.main_thread() not in threads

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import pytest
 from escape_world import descendants, workers_below
 from sandbox_world import write_product
 
+from luoshu.sandbox.errors import SandboxFailureError
+from luoshu.sandbox.history_port import NoHistory
 from luoshu.sandbox.isolation.bwrap import BwrapIsolation
 from luoshu.sandbox.isolation.port import IsolationConfig
 from luoshu.sandbox.prepared import PreparedProduct
@@ -69,6 +72,49 @@ async def test_cancelling_while_workers_start_leaves_nothing(
         with suppress(asyncio.CancelledError):
             await task
     assert await settled() == before
+
+
+class Killing(NoHistory):
+    """Kills a process before anything is decided."""
+
+    zygote = 0
+
+    @asynccontextmanager
+    async def transaction(self, tables: Sequence[str]) -> AsyncIterator[NoHistory]:
+        os.kill(self.zygote, signal.SIGKILL)
+        yield self
+
+
+def zygote_of(entry: str, launcher: int) -> int:
+    (worker,) = [
+        pid
+        for pid in workers_below(launcher)
+        if f"'{entry}'" in Path(f"/proc/{pid}/cmdline").read_text()
+    ]
+    return parent_of(parent_of(worker))
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+BY_SEX = "SELECT sex, count(*) FROM visits GROUP BY sex"
+
+
+async def test_contributions_of_a_worker_whose_end_nobody_saw_are_not_used(
+    visits: PreparedProduct,
+) -> None:
+    # Its status pipe closes with its zygote, whatever it does itself.
+    with closing(BwrapIsolation(IsolationConfig(ready=0, ready_most=0))) as wall:
+        history = Killing()
+        computation = Sandbox(wall).computation([visits], ReleaseRules(), BY_SEX, history)
+        async with computation:
+            await computation.verify()
+            history.zygote = zygote_of("stage1", wall.launcher)
+            os.kill(history.zygote, signal.SIGSTOP)  # it can't say any more how its workers ended
+            with pytest.raises(SandboxFailureError) as raised:
+                await computation.compute()
+    assert "nobody saw" in raised.value.detail
 
 
 STARVED = """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +27,7 @@ from luoshu.sandbox.preparation_answer import check_answer, read_answer
 from luoshu.sandbox.prepare import prepare_product
 from luoshu.sandbox.prepared import MANIFEST, PREPARED, PreparedProduct, write_manifest
 from luoshu.sandbox.product_file import parse_product
-from luoshu.sandbox.registry import UNITS
+from luoshu.sandbox.registry import DOMAIN, UNITS
 
 PRODUCT = parse_product("""
 id: shop
@@ -268,3 +270,59 @@ def test_worker_leaves_a_file_and_no_link_to_one(
     assert not (tmp_path / "out" / MANIFEST).exists()
     assert not (tmp_path / "units" / "who").exists()
     assert secret.stat().st_mode & 0o777 == 0o640
+
+
+def test_nothing_is_written_where_a_worker_could_have_put_a_link(tmp_path: Path) -> None:
+    # The manifest, and a domain's secrets, were written into the directories that it had had.
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"of the host")
+
+    def leave(places: dict[str, Path]) -> None:
+        leave_files(places)
+        for name in (f".{MANIFEST}.part", MANIFEST):
+            (places["/out"] / name).symlink_to(victim)
+        (places["/units"] / DOMAIN).symlink_to(victim)
+        (places["/units"] / "program").touch(mode=0o4755)
+
+    prepared = prepare(tmp_path, GOOD, leave)
+    assert PreparedProduct.load(tmp_path / "out") == prepared
+    assert victim.read_bytes() == b"of the host"
+    assert {path.name for path in (tmp_path / "units" / "who").iterdir()} == {UNITS, DOMAIN}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {PREPARED, MANIFEST}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"type": "failed", "message": "\x1b]0;title\x07\x1b[2Jforged\u202e"},
+        {**GOOD, "notes": ["\x1b[2Jforged\r\u009b2J"]},
+    ],
+)
+def test_words_of_a_worker_move_nothing_on_the_terminal(tmp_path: Path, answer: Any) -> None:
+    try:
+        (said,) = prepare(tmp_path, answer).notes
+    except PreparationError as error:
+        said = str(error)
+    assert "forged" in said
+    assert said.isprintable()
+
+
+def test_endless_words_are_cut(tmp_path: Path) -> None:
+    with pytest.raises(PreparationError) as raised:
+        prepare(tmp_path, {"type": "failed", "message": "x" * (1 << 20)})
+    assert len(str(raised.value)) < 5000
+
+
+def test_what_a_killed_preparation_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    # Copies of protected data stayed for ever; those of a preparation that runs are its own.
+    places = [tmp_path / "out" / f".preparing-{name}" for name in ("killed", "running")]
+    for place in places:
+        (place / "worker").mkdir(parents=True)
+        (place / "worker" / PREPARED).write_bytes(b"protected")
+    running = os.open(places[1], os.O_RDONLY)
+    try:
+        fcntl.flock(running, fcntl.LOCK_EX)
+        prepare(tmp_path, GOOD)
+    finally:
+        os.close(running)
+    assert [place.exists() for place in places] == [False, True]

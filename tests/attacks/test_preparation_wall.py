@@ -20,6 +20,7 @@ import pytest
 from luoshu.sandbox.isolation.bwrap import BwrapIsolation
 from luoshu.sandbox.isolation.port import Limits, Mount, WorkerError, WorkerSpec
 from luoshu.sandbox.isolation.worker_process import WorkerProcess
+from luoshu.sandbox.leftovers import remove_left
 from luoshu.sandbox.prepared import PreparedProduct
 from luoshu.sandbox.run import Sandbox
 
@@ -368,3 +369,47 @@ async def test_sealed_worker_writes_where_it_should(wall: BwrapIsolation, tmp_pa
     result, _ = await run(wall, SEALED.format(action=action), mounts=mounts)
     assert result == "DID"
     assert list((tmp_path / "d").iterdir()) == []
+
+
+async def test_directories_without_end_are_removed(wall: BwrapIsolation, tmp_path: Path) -> None:
+    # Deeper than paths and recursion reach, with one for nobody, and a link that leads out.
+    (tmp_path / "kept").write_bytes(b"of the host")
+    left = tmp_path / "left"
+    left.mkdir()
+    payload = """
+        at = os.open("/out", os.O_RDONLY)
+        os.mkdir("closed", dir_fd=at)
+        os.symlink("../kept", "out", dir_fd=at)
+        open("/out/closed/file", "w")
+        os.chmod("/out/closed", 0)
+        for number in range(5000):
+            os.mkdir("d", dir_fd=at)
+            below = os.open("d", os.O_RDONLY, dir_fd=at)
+            os.close(at)
+            at = below
+        tell(1)
+    """
+    assert await run(wall, payload, mounts=(Mount(left, "/out", writable=True),)) == 1
+    remove_left(left)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]  # noqa: ASYNC240
+    assert (tmp_path / "kept").read_bytes() == b"of the host"
+
+
+async def test_thread_bomb_does_not_start(wall: BwrapIsolation) -> None:
+    # As root no other limit would hold: thousands of small stacks fit into any memory.
+    payload = """
+        import threading, time
+        sys.path.append("/app")
+        from luoshu.sandbox.worker.enclosure.seal import seal_for_writing, seal_threads
+        def start():
+            try:
+                threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+            except RuntimeError:
+                return "refused"
+        seal_for_writing()
+        before = start()
+        seal_threads()
+        tell([before, [start() for _ in range(100)].count("refused")])
+        os._exit(0)
+    """
+    assert await run(wall, payload) == [None, 100]

@@ -53,9 +53,10 @@ def attempt(action):
 def work():
     channel = Channel()
     job, files = channel.receive(), channel.files
-    # What is not in a file system can't be opened again anyway.
-    landlock.restrict(seal.CODE, [file for file in files if os.fstat(file).st_nlink])
-    seal.seal()
+    if job.get("is_sealed", True):
+        # What is not in a file system can't be opened again anyway.
+        landlock.restrict(seal.CODE, [file for file in files if os.fstat(file).st_nlink])
+        seal.seal()
     tell = lambda said: channel.send({"said": json.loads(json.dumps(said))})
     exec(job["code"], {**globals(), "tell": tell, "files": files})
     os._exit(0)
@@ -88,6 +89,8 @@ class Prison(ABC):
         files: Sequence[int] = (),
         limits: Limits | None = None,
         entry: str = "stage1",
+        *,
+        is_sealed: bool = True,
     ) -> WorkerProcess:
         """Starts a worker that runs a payload.
 
@@ -96,9 +99,11 @@ class Prison(ABC):
             files: Handed over.
             limits: Its limits, instead of the usual.
             entry: Whose root it sees.
+            is_sealed: Whether it runs where a worker would read its query, or earlier, while it
+                waits or sets itself up.
         """
         worker = await self._taken(entry, limits or self.wall.config.limits_of(entry))
-        await worker.send({"code": textwrap.dedent(payload)}, files)
+        await worker.send({"code": textwrap.dedent(payload), "is_sealed": is_sealed}, files)
         return worker
 
     async def run(self, payload: str, **options: Any) -> Any:

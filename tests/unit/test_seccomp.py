@@ -25,12 +25,14 @@ def verdict(
     *arguments: int,
     architecture: int | None = None,
     opens: bool = True,
+    threads: bool = False,
+    sets_up: bool = False,
 ) -> int:
     """What the kernel would answer; see `seccomp(2)` and the kernel's net/core/filter.c."""
     stated = ARCHITECTURES[machine] if architecture is None else architecture
     padded = [*arguments, 0, 0, 0, 0, 0, 0][:6]
     data = struct.pack("<IIQ6Q", number, stated, 0, *(value & (1 << 64) - 1 for value in padded))
-    program = seccomp.program(machine, opens=opens)
+    program = seccomp.program(machine, opens=opens, threads=threads, sets_up=sets_up)
     instructions = list(struct.iter_unpack("=HBBI", program))
     accumulator, at = 0, 0
     while True:
@@ -115,8 +117,8 @@ def number_of(machine: str, name: str) -> int:
 )
 def test_conditions(machine: str, name: str, allowed: list[int], refused: list[int]) -> None:
     number = number_of(machine, name)
-    assert verdict(machine, number, *allowed) == ALLOWED
-    assert verdict(machine, number, *refused) == REFUSED
+    assert verdict(machine, number, *allowed, threads=True) == ALLOWED
+    assert verdict(machine, number, *refused, threads=True) == REFUSED
 
 
 def test_a_machine_without_a_list_is_an_error() -> None:
@@ -129,3 +131,42 @@ def test_without_landlock_nothing_is_opened(machine: str) -> None:
     number = (257, 56)[list(ARCHITECTURES).index(machine)]
     assert verdict(machine, number, 0, 0, os.O_RDONLY) == ALLOWED
     assert verdict(machine, number, 0, 0, os.O_RDONLY, opens=False) == REFUSED
+
+
+@MACHINES
+def test_who_waits_may_do_what_set_up_takes_and_nothing_else(machine: str) -> None:
+    place = list(ARCHITECTURES).index(machine)
+    listed = (seccomp._FREELY, seccomp._WRITING, seccomp._SETTING_UP)
+    free = {numbers[place] for calls in listed for numbers in calls.values()} - {None}
+    allowed = {
+        number for number in range(1000) if verdict(machine, number, sets_up=True) == ALLOWED
+    }
+    harmless = {"mmap", "mprotect", "openat", "prlimit64"}  # without arguments
+    conditional = {c.number[place] for name, c in seccomp._IF if name in harmless}
+    assert allowed == free | conditional
+
+
+@MACHINES
+def test_who_waits_may_give_privileges_up_and_still_dies_with_its_parent(machine: str) -> None:
+    prctl = (157, 167)[list(ARCHITECTURES).index(machine)]
+    no_new_privileges, parent_death_signal = 38, 1
+    assert verdict(machine, prctl, no_new_privileges, 1, sets_up=True) == ALLOWED
+    assert verdict(machine, prctl, parent_death_signal, 0, sets_up=True) == REFUSED
+    assert verdict(machine, prctl, no_new_privileges, 1) == REFUSED
+
+
+@MACHINES
+def test_filters_are_added_until_threads_end_and_none_has_a_listener(machine: str) -> None:
+    call = (317, 277)[list(ARCHITECTURES).index(machine)]
+    filtering, for_all_threads, listening = 1, 1, 8
+    assert verdict(machine, call, filtering, for_all_threads, threads=True) == ALLOWED
+    assert verdict(machine, call, filtering, for_all_threads, sets_up=True) == ALLOWED
+    assert verdict(machine, call, filtering, listening, sets_up=True) == REFUSED
+    assert verdict(machine, call, filtering, for_all_threads) == REFUSED
+
+
+@MACHINES
+def test_threads_are_started_before_a_worker_is_sealed_only(machine: str) -> None:
+    clone, thread = number_of(machine, "clone"), 0x003D_0F00
+    assert verdict(machine, clone, thread, sets_up=True) == ALLOWED
+    assert verdict(machine, clone, thread) == REFUSED

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from luoshu.sandbox import wire
-from luoshu.sandbox.errors import GuardRefusalError, QueryError, SandboxFailureError
+from luoshu.sandbox.errors import GuardRefusalError, QueryError, SandboxFailureError, legible
 from luoshu.sandbox.guard.refusals import Refusal
 from luoshu.sandbox.schema import (
     CellSchema,
@@ -182,9 +182,9 @@ def _refusal(answer: _Message) -> Exception:
     if not isinstance(code, str) or not isinstance(message, str):
         return SandboxFailureError("stage1 answered wrongly: a refusal without words")
     if code == QueryError.code:
-        return QueryError(message[:_MAX_MESSAGE])
+        return QueryError(legible(message, _MAX_MESSAGE))
     if code in set(Refusal):
-        return GuardRefusalError(code, message[:_MAX_MESSAGE])
+        return GuardRefusalError(code, legible(message, _MAX_MESSAGE))
     return SandboxFailureError("stage1 answered wrongly: an unknown refusal")
 
 

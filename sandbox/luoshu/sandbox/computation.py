@@ -235,14 +235,15 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         }
         answer = await self._timed("verify", self._ask(stage1, job))
         try:
-            verified = answers.read_verified(answer, {f"{t.catalog}.{t.table}": t for t in tables})
+            named = {f"{table.catalog}.{table.table}": table for table in tables}
+            verified = await asyncio.to_thread(answers.read_verified, answer, named)
         except SchemaError as error:
             raise SandboxFailureError(f"stage1 answered wrongly: {error}") from None
         cells, self._stage2 = verified.cells, verified.stage2
         names = tuple(sorted({name for schema in cells for name in schema.tables}))
         used = self._used(names)
         rules = strictest(self.rules, used)
-        privacy = self._privacy(rules, verified, used, tables)
+        privacy = await asyncio.to_thread(self._privacy, rules, verified, used, tables)
         self._plan = VerifiedPlan(cells, names, rules, privacy)
         return self._plan
 
@@ -321,18 +322,7 @@ class Computation(AbstractAsyncContextManager["Computation"]):
                 released = await self._release(self._plan, results)
             else:
                 released = answers.released_as_they_are(results)
-            job: _Message = {
-                "type": "shape",
-                "cells": [
-                    {
-                        "keys": len(schema.keys),
-                        "types": [str(kind) for kind in schema.released_types],
-                        "rows": wire.encode_rows(rows),
-                    }
-                    for schema, rows in zip(self._plan.cells, released.rows, strict=True)
-                ],
-                "sql": self._stage2,
-            }
+            job = await asyncio.to_thread(_shape_job, self._plan.cells, released, self._stage2)
             answer = await self._timed("stage2", self._ready_and_ask("stage2", job))
             columns, rows = await asyncio.to_thread(answers.read_result, answer, limit)
         except (wire.WireError, SchemaError) as error:
@@ -390,10 +380,20 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         worker, delta = self._workers[self._releasing], self._made()
         await self._within_deadline(worker.receive())  # ready
         await self._hand_over_history(worker, transaction)
-        job = self._release_job(plan, results, transaction)
-        await self._workers["stage1"].stop()  # from here on nobody can change what it wrote
+        job = await asyncio.to_thread(self._release_job, plan, results, transaction)
+        await self._see_end(self._workers["stage1"])
         files = [*(self._to_read(written) for written in self._contributions), delta]
         return await self._ask(worker, job, files), delta
+
+    async def _see_end(self, worker: Worker) -> None:
+        """Waits until a worker is gone: from then on nobody can change what it wrote.
+
+        Raises:
+            SandboxFailureError: Nobody saw it end.
+        """
+        end = await worker.stop()
+        if not end.is_seen:
+            raise SandboxFailureError(f"nobody saw a worker end that wrote ({end.status})")
 
     async def _hand_over_history(self, worker: Worker, transaction: HistoryTransaction) -> None:
         names, own = list(transaction.names), set(transaction.own)
@@ -482,6 +482,21 @@ class Computation(AbstractAsyncContextManager["Computation"]):
         except TimeoutError:
             await self._stop()
             raise SandboxFailureError("the wall-time limit was reached") from None
+
+
+def _shape_job(cells: Sequence[CellSchema], released: ReleasedAnswer, sql: str) -> _Message:
+    return {
+        "type": "shape",
+        "cells": [
+            {
+                "keys": len(schema.keys),
+                "types": [str(kind) for kind in schema.released_types],
+                "rows": wire.encode_rows(rows),
+            }
+            for schema, rows in zip(cells, released.rows, strict=True)
+        ],
+        "sql": sql,
+    }
 
 
 def _data_version(products: Sequence[PreparedProduct]) -> str:

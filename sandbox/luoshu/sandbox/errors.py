@@ -17,6 +17,17 @@ RELEASE_NOTE = "Results cover released groups only."
 """Said with every released result, whether or not anything was withheld."""
 
 
+def legible(text: str, most: int) -> str:
+    """What a process behind the wall said, fit for a terminal: it may move or hide nothing there.
+
+    Args:
+        text: Of which lines remain.
+        most: Characters that are kept.
+    """
+    kept = (char if char.isprintable() or char == "\n" else " " for char in text[:most])
+    return "".join(kept)
+
+
 class SandboxError(Exception):
     """Base of all errors raised here.
 

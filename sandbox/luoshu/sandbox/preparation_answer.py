@@ -10,13 +10,14 @@ from itertools import zip_longest
 from typing import cast
 
 from luoshu.contracts.canonical import JsonObject
-from luoshu.sandbox.errors import PreparationError
+from luoshu.sandbox.errors import PreparationError, legible
 from luoshu.sandbox.prepared import PreparedProduct, PreparedTable
 from luoshu.sandbox.product_file import ProductFile
 from luoshu.sandbox.schema import SchemaError, checked_count, exact_fields
 from luoshu.sandbox.unit_paths import UnitSource
 
 _FIELDS = ("engine", "tables", "units", "notes")
+_MAX_NOTE, _MAX_NOTES = 4096, 10_000
 WRONG_ANSWER = (
     "The preparation answered wrongly, and nothing of it is used; look at the source files."
 )
@@ -35,6 +36,10 @@ def read_answer(answer: dict[str, object]) -> tuple[JsonObject, int]:
         raise PreparationError(WRONG_ANSWER) from None
     if fields["type"] != "prepared":
         raise PreparationError(WRONG_ANSWER)
+    notes = fields["notes"]
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+        raise PreparationError(WRONG_ANSWER)
+    fields["notes"] = [legible(note, _MAX_NOTE) for note in notes[:_MAX_NOTES]]
     return cast("JsonObject", {name: fields[name] for name in _FIELDS}), new_units
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,8 +16,9 @@ from pathlib import Path
 
 from luoshu.contracts.canonical import JsonObject, JsonValue, digest_of
 from luoshu.contracts.errors import CanonicalError
-from luoshu.sandbox.errors import PreparationError, SandboxUnavailableError
+from luoshu.sandbox.errors import PreparationError, SandboxUnavailableError, legible
 from luoshu.sandbox.isolation.port import Isolation, Mount, WorkerError, WorkerSpec
+from luoshu.sandbox.leftovers import held_directory
 from luoshu.sandbox.preparation_answer import WRONG_ANSWER, check_answer, read_answer
 from luoshu.sandbox.prepared import (
     MANIFEST,
@@ -33,6 +32,7 @@ from luoshu.sandbox.registry import GrowingRegistry, growing_registry, require_r
 from luoshu.sandbox.release_floor import DP, ReleaseFloor
 from luoshu.sandbox.unit_paths import UnitSource
 
+_MAX_MESSAGE = 4096
 _DOCTOR = "Run `luoshu doctor`."
 
 
@@ -75,16 +75,19 @@ async def prepare(
     await asyncio.to_thread(out_dir.mkdir, parents=True, exist_ok=True)
     # Absolute: what starts the workers has another working directory.
     out_dir = await asyncio.to_thread(out_dir.resolve)
-    work_dir = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=".preparing-", dir=out_dir))
     held = ExitStack()
     try:
+        holding = held_directory(out_dir, ".preparing-")
+        held_dir = await asyncio.to_thread(held.enter_context, holding)
+        work_dir = held_dir / "worker"
         growing = None
+        await asyncio.to_thread(work_dir.mkdir, mode=0o700)
         if product.domain:
             locking = growing_registry(registry, product.domain)
             growing = await asyncio.to_thread(held.enter_context, locking)
         said = await _run(product, floor, _Places(paths, work_dir, growing), isolation)
         answer, new_units = read_answer(said)
-        await asyncio.to_thread(require_regular, work_dir / PREPARED)
+        await asyncio.to_thread(_take, work_dir / PREPARED, held_dir / PREPARED)
         fields: JsonObject = {
             "product": product.id,
             "product_digest": digest,
@@ -94,26 +97,31 @@ async def prepare(
             "registry": growing.domain.id if growing else "",
             "release": floor.to_json(),
             **answer,
-            "prepared_digest": await asyncio.to_thread(file_digest, work_dir / PREPARED),
+            "prepared_digest": await asyncio.to_thread(file_digest, held_dir / PREPARED),
         }
-        await asyncio.to_thread(_check, product, work_dir, fields)
+        await asyncio.to_thread(_check, product, held_dir, fields)
         if growing:
             # First, and durable: no id may be in use that could be given away again.
             await asyncio.to_thread(growing.commit, new_units)
-        await asyncio.to_thread(_install, work_dir, out_dir)
+        await asyncio.to_thread(_install, held_dir, out_dir)
     finally:
         await asyncio.to_thread(held.close)
-        await asyncio.to_thread(shutil.rmtree, work_dir, ignore_errors=True)
     return await asyncio.to_thread(PreparedProduct.load, out_dir)
 
 
-def _check(product: ProductFile, work_dir: Path, fields: JsonObject) -> None:
+def _take(left: Path, target: Path) -> None:
+    """Takes the one file that is wanted away from what the worker left."""
+    require_regular(left)
+    left.rename(target)
+
+
+def _check(product: ProductFile, held_dir: Path, fields: JsonObject) -> None:
     """Writes the manifest and reads it again, before it takes the place of an earlier one."""
     try:
-        write_manifest(work_dir, fields)
+        write_manifest(held_dir, fields)
     except CanonicalError:
         raise PreparationError(WRONG_ANSWER) from None
-    check_answer(product, PreparedProduct.read(work_dir))
+    check_answer(product, PreparedProduct.read(held_dir))
 
 
 def _product_digest(product: ProductFile) -> str:
@@ -253,9 +261,12 @@ async def _run(
                 "the sandbox more memory."
             ) from None
     finally:
-        await worker.stop()
+        ended = await worker.stop()
+    if not ended.is_seen:
+        raise PreparationError("Nobody saw the preparation end: start again what prepares.")
     if answer.get("type") == "failed":
-        raise PreparationError(f"{product.table_name}: {answer.get('message')}")
+        said = legible(str(answer.get("message")), _MAX_MESSAGE)
+        raise PreparationError(f"{product.table_name}: {said}")
     return answer
 
 
@@ -271,9 +282,9 @@ def _canonical(value: object) -> JsonValue:
     return str(value)  # paths, dates, and numbers that canonical JSON has no place for
 
 
-def _install(work_dir: Path, out_dir: Path) -> None:
-    (work_dir / PREPARED).chmod(0o400)  # protected data is the holder's alone
+def _install(held_dir: Path, out_dir: Path) -> None:
+    (held_dir / PREPARED).chmod(0o400)  # protected data is the holder's alone
     # The old manifest goes first: a crash in between leaves nothing that loads.
     (out_dir / MANIFEST).unlink(missing_ok=True)
-    (work_dir / PREPARED).replace(out_dir / PREPARED)
-    (work_dir / MANIFEST).replace(out_dir / MANIFEST)
+    (held_dir / PREPARED).replace(out_dir / PREPARED)
+    (held_dir / MANIFEST).replace(out_dir / MANIFEST)

@@ -28,6 +28,7 @@ from typing import Self
 from luoshu.contracts.canonical import canonicalize, parse_object
 from luoshu.contracts.errors import CanonicalError
 from luoshu.sandbox.errors import PreparationError
+from luoshu.sandbox.leftovers import remove_left
 from luoshu.sandbox.schema import SchemaError, checked_name, exact_fields
 
 UNITS = "units.duckdb"
@@ -92,7 +93,8 @@ class GrowingRegistry:
 
     Attributes:
         domain: Whose ids these are.
-        work_dir: Holds the copy, `units.duckdb`; a worker writes there.
+        work_dir: Holds the copy, `units.duckdb`; a worker writes there, and nothing else of it is
+            used.
     """
 
     domain: UnitDomain
@@ -114,9 +116,12 @@ class GrowingRegistry:
         directory = self.domain.directory
         if self._is_new:
             # All at once: a directory is there with both files, or not at all.
-            _write_domain(self.work_dir / DOMAIN, self.domain)
-            _sync(self.work_dir)
-            self.work_dir.rename(directory)
+            made = self.work_dir.with_name("domain")
+            made.mkdir(mode=0o700)
+            grown.rename(made / UNITS)
+            _write_domain(made / DOMAIN, self.domain)
+            _sync(made)
+            made.rename(directory)
             _sync(directory.parent)
         else:
             grown.replace(directory / UNITS)
@@ -147,14 +152,16 @@ def growing_registry(root: Path, name: str) -> Iterator[GrowingRegistry]:
             domain = UnitDomain.load(root, name)
         prefix = f".growing-{directory.name}."
         for abandoned in root.glob(f"{prefix}*"):  # by a process that was killed
-            shutil.rmtree(abandoned)
-        work_dir = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
+            remove_left(abandoned)
+        held = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
+        work_dir = held / "worker"
         try:
+            work_dir.mkdir(mode=0o700)
             if not is_new:
                 shutil.copyfile(directory / UNITS, work_dir / UNITS)
             yield GrowingRegistry(domain, work_dir, is_new)
         finally:
-            shutil.rmtree(work_dir, ignore_errors=True)
+            remove_left(held)
 
 
 def domain_directory(root: Path, name: str) -> Path:

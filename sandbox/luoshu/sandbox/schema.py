@@ -16,6 +16,8 @@ _INTEGER = re.compile(r"-?[0-9]{1,100}")
 _SIMPLE = frozenset({"BOOLEAN", "BIGINT", "HUGEINT", "VARCHAR", "DATE", "TIMESTAMP", "DOUBLE"})
 MAX_NAME_BYTES = 1024
 MAX_COLUMNS = 1024
+_MAX_FACTORS = 16  # the guard multiplies four
+_MAX_SCALE = 38
 
 
 class SchemaError(ValueError):
@@ -379,7 +381,9 @@ class CellSchema:
             and all(isinstance(column, str) for column in columns)
         ):
             raise SchemaError("tables, keys and components must be lists")
-        if len(keys) + len(components) > MAX_COLUMNS or bool(components) != bool(tables):
+        if max(len(tables), len(columns), len(keys) + len(components)) > MAX_COLUMNS or bool(
+            components
+        ) != bool(tables):
             raise SchemaError("too many columns, or protected cells without a component")
         if not tables and not keys:
             raise SchemaError("rows without columns")
@@ -419,6 +423,8 @@ def _component(value: object) -> Component:
         raise SchemaError("an unknown component")
     if not isinstance(monomial, list) or not isinstance(is_wide, bool):
         raise SchemaError("a component of unknown form")
+    if len(monomial) > _MAX_FACTORS or checked_count(fields["scale"]) > _MAX_SCALE:
+        raise SchemaError("a component of too many factors or digits")
     if bounds is not None and (not isinstance(bounds, list) or len(bounds) != 2):
         raise SchemaError("bounds must be two")
     if digits is not None and (not isinstance(digits, list) or len(digits) != 3):

@@ -26,6 +26,8 @@ Value: TypeAlias = "bool | int | float | Decimal | str | date | datetime | None"
 Row: TypeAlias = "tuple[Value, ...]"
 
 HEADER = struct.Struct(">I")
+MAX_NESTED = 1 << 22
+"""Most lists and objects of a frame: each takes up to 100 bytes, and 3 to be asked for."""
 _INTEGER = r"-?(?:0|[1-9][0-9]{0,38})"
 _DOUBLE = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?"
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -62,8 +64,11 @@ def decode(body: bytes) -> dict[str, object]:
     """Reads the JSON object of one frame.
 
     Raises:
-        WireError: Not one JSON object, a name twice, a float, a lone surrogate, or too deep.
+        WireError: Not one JSON object, a name twice, a float, a lone surrogate, too deep, or too
+            many lists and objects.
     """
+    if body.count(b"[") + body.count(b"{") > MAX_NESTED:
+        raise WireError("a frame of too many parts")
     try:
         value = json.loads(
             body.decode("utf-8", "strict"),

@@ -44,6 +44,7 @@ CALLS: dict[str, tuple[int, ...]] = {
     # processes
     "fork": (57,),
     "vfork": (58,),
+    "clone_a_thread": (56, 0x003D_0F00, 0, 0, 0, 0),
     "clone_a_process": (56, 17, 0, 0, 0, 0),
     "clone_into_a_user_namespace": (56, 0x1000_0011, 0, 0, 0, 0),
     "clone_a_thread_into_namespaces": (56, 0x1001_0F00, 0, 0, 0, 0),
@@ -206,17 +207,21 @@ async def test_memory_never_becomes_executable(prison: Prison, action: str) -> N
     assert (await prison.run(f"tell(attempt(lambda: {action}))"))[0] == "failed"
 
 
-async def test_a_thread_is_filtered_like_the_one_that_started_it(prison: Prison) -> None:
+async def test_a_thread_is_filtered_like_the_one_that_was_sealed(prison: Prison) -> None:
     payload = """
         said = []
-        thread = threading.Thread(
-            target=lambda: said.append(attempt(lambda: call(41, 2, 1, 0)))
-        )
+        sealed = threading.Event()
+        def wait():
+            sealed.wait()
+            said.extend(attempt(lambda: call(*numbers)) for numbers in [(41, 2, 1, 0), (101, 0)])
+        thread = threading.Thread(target=wait)
         thread.start()
+        seal.seal()
+        sealed.set()
         thread.join()
         tell(said)
     """
-    assert await prison.run(payload) == [["failed", "EPERM"]]
+    assert await prison.run(payload, is_sealed=False) == [["failed", "EPERM"]] * 2
 
 
 async def test_limits_can_be_read_and_not_set(prison: Prison) -> None:

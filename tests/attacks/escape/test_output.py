@@ -51,6 +51,23 @@ async def test_oversized_answer_is_dropped(prison: Prison) -> None:
     await worker.stop()
 
 
+@pytest.mark.parametrize("part", ["[]", "{}", '{"":[]}'])
+async def test_answer_of_countless_parts_is_dropped_unparsed(prison: Prison, part: str) -> None:
+    # Within the limit of bytes, it took 1.7 GiB and 7 seconds in which the connector stood still.
+    payload = (
+        raw(b"")
+        + f"""
+        parts = b'{part},' * ((60 << 20) // {len(part) + 1})
+        answer = b'{{"a":[' + parts + b'0]}}'
+        os.write(channel._out.fileno(), len(answer).to_bytes(4, "big") + answer)
+    """
+    )
+    worker = await prison.hold(payload)
+    with pytest.raises(WorkerError, match="too many parts"):
+        await worker.receive()
+    await worker.stop()
+
+
 async def test_truncated_answer_is_dropped(prison: Prison) -> None:
     worker = await prison.hold(raw((100).to_bytes(4, "big") + b'{"a":'))
     with pytest.raises(WorkerError, match="ended before it answered"):
@@ -68,6 +85,19 @@ async def test_flooded_error_stream_is_bounded_and_blocks_nobody(prison: Prison)
     worker = await prison.hold(payload)
     assert (await worker.receive())["said"] == "done"
     assert len((await worker.stop()).log) <= prison.wall.config.limits.log_bytes
+
+
+async def test_error_stream_moves_nothing_on_the_terminal(prison: Prison) -> None:
+    payload = """
+        os.write(2, b"\\x1b]0;title\\x07\\x1b[2J\\xff\\x9b2Jforged\\r\\n\\xe2\\x80\\xaeline")
+        tell(1)
+        time.sleep(60)
+    """
+    worker = await prison.hold(payload)
+    await worker.receive()
+    log = (await worker.stop()).log
+    assert "forged" in log
+    assert all(line.isprintable() for line in log.split("\n"))
 
 
 async def test_flooded_input_is_refused(prison: Prison) -> None:

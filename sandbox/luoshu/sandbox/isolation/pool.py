@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from luoshu.sandbox.errors import SandboxUnavailableError
+from luoshu.sandbox.errors import SandboxUnavailableError, legible
 from luoshu.sandbox.isolation.cgroups import Group
 from luoshu.sandbox.isolation.spawner_client import Pipes, SpawnerClient
 
@@ -54,7 +54,8 @@ class Zygote(SpawnerClient):
         """The beginning of what it wrote to its standard error, once it has ended."""
         os.set_blocking(self._pipes.log, False)
         try:
-            return os.read(self._pipes.log, _SAID_BYTES).decode("utf-8", "backslashreplace")
+            said = os.read(self._pipes.log, _SAID_BYTES)
+            return legible(said.decode("utf-8", "backslashreplace"), _SAID_BYTES)
         except BlockingIOError:
             return ""  # a process that it started still lives
 

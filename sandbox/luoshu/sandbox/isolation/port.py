@@ -138,12 +138,17 @@ class WorkerEnd:
     """How a worker ended; for the holder's operational log only.
 
     Attributes:
-        status: `exit N`, `signal NAME` or why it never started.
+        status: `exit N`, `signal NAME` or why neither is known.
         log: The beginning of its error output.
     """
 
     status: str
     log: str
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether its end was seen; if not, who watched it ended first, and it may still run."""
+        return self.status.startswith(("exit ", "signal "))
 
 
 class WorkerError(Exception):

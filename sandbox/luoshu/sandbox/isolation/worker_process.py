@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import IO
 
 from luoshu.sandbox import wire
-from luoshu.sandbox.errors import SandboxUnavailableError
+from luoshu.sandbox.errors import SandboxUnavailableError, legible
 from luoshu.sandbox.isolation.port import Limits, WorkerEnd, WorkerError
 from luoshu.sandbox.isolation.spawner_client import Pipes
 
@@ -127,8 +127,9 @@ class WorkerProcess:
                 transport.close()
             self._log_task.cancel()
             await asyncio.sleep(0)  # transports close their descriptors on the loop's next turn
-            text = self._log.decode("utf-8", "backslashreplace") + said
-            self._end = WorkerEnd(status or "not started", text)
+            text = self._log.decode("utf-8", "backslashreplace")
+            log = legible(text, self._limits.log_bytes) + said
+            self._end = WorkerEnd(status or "not started", log)
         return self._end
 
     def _say_ended(self) -> str:

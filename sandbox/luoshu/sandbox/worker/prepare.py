@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from luoshu.sandbox import engine
 from luoshu.sandbox.engine import identifier
-from luoshu.sandbox.worker.enclosure.seal import seal_for_writing
+from luoshu.sandbox.worker.enclosure.seal import seal_for_writing, seal_threads
 from luoshu.sandbox.worker.preparation.job import Job
 from luoshu.sandbox.worker.preparation.source import SourceError, open_source
 from luoshu.sandbox.worker.preparation.table import Table, check_table, describe_table, write_table
@@ -30,6 +30,7 @@ def work(channel: Channel) -> None:
     channel.send({"type": "ready"})
     job = Job.from_message(channel.receive())
     preparation = _Preparation(job)
+    seal_threads()  # the engine has its own, and no source was read yet
     try:
         channel.send(preparation.run())
     except SourceError as error:

@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from luoshu.sandbox.spawner import Request, Spawner, enter, limit, stand_on
 from luoshu.sandbox.worker.enclosure import kernel, namespaces
-from luoshu.sandbox.worker.enclosure.seal import seal
+from luoshu.sandbox.worker.enclosure.seal import fence, seal
 from luoshu.sandbox.worker.loading import load
 
 _SPARE_UID = 65534
@@ -61,20 +61,24 @@ def _become_worker(request: Request, descriptors: list[int]) -> None:
     if worker:
         _watch(worker)
     kernel.die_with_parent(signal.SIGKILL)
+    os.setsid()  # a signal to its process group would reach its zygote and other workers
     enter()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
     namespaces.furnish(int(request["tmp_bytes"]))
     limit(request["limits"])
+    fence()
 
 
 def _watch(worker: int) -> NoReturn:
     """Ends as the worker ends; asked to stop, it kills the worker, and ends when it is gone."""
     os.closerange(0, 4)  # so that the worker's pipes close with it
-    ended = status = 0
-    while not ended:
+    is_gone, status = False, 0
+    while not is_gone:
         if signal.sigwait(_WATCHED) == signal.SIGTERM:
             os.kill(worker, signal.SIGKILL)  # not waited for yet: the number is still its own
-        ended, status = os.waitpid(worker, os.WNOHANG)
+        found, status = os.waitpid(worker, os.WNOHANG)
+        # A worker that has itself traced is found when it is merely stopped.
+        is_gone = found == worker and (os.WIFEXITED(status) or os.WIFSIGNALED(status))
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number != signal.SIGKILL:
@@ -105,6 +109,7 @@ def try_once() -> None:
     worker = os.fork()
     if worker == 0:
         namespaces.furnish(1 << 20)
+        fence()
         seal()
         os._exit(0)
     _, status = os.waitpid(worker, 0)

@@ -1,4 +1,4 @@
-"""Closing the wall from inside: the last thing a worker does before it reads what others wrote."""
+"""Closing the wall from inside: in part before a worker waits, wholly before it reads a query."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ CODE = ("/app", "/python", "/lib")
 def rehearse() -> None:
     """Composes what `seal` hands to the kernel, once for all forks."""
     seccomp.program(platform.machine(), opens=landlock.version() > 0)
+    seccomp.program(platform.machine(), sets_up=True)
+
+
+def fence() -> None:
+    """Drops all privileges, and every call but those that set-up and sealing take.
+
+    For who waits for a job, and for what set-up reads: a prepared file is parsed before `seal`.
+
+    Raises:
+        OSError: The kernel refused any of it: the worker must end.
+    """
+    kernel.drop_privileges()
+    seccomp.restrict(sets_up=True)
 
 
 def seal() -> None:
@@ -32,9 +45,20 @@ def seal() -> None:
 def seal_for_writing() -> None:
     """The same for a worker whose own directories are in its root, to read and to write.
 
+    It may start threads, until `seal_threads`.
+
     Raises:
         OSError: The kernel refused any of it: the worker must end.
     """
     kernel.drop_privileges()
     kernel.set_dumpable(dumpable=False)
+    seccomp.restrict(writes=True, threads=True)
+
+
+def seal_threads() -> None:
+    """Has a worker that was sealed for writing start no thread any more.
+
+    Raises:
+        OSError: The kernel refused: the worker must end.
+    """
     seccomp.restrict(writes=True)

@@ -2,11 +2,13 @@
 
 How the list came about: workers ran the tests' queries under strace(1), and what they called
 after sealing is here, less what could be taken from them, plus what glibc may call instead on
-another kernel or machine. What is *not* here: sockets, processes (fork, vfork, execve, clone of
-anything but a thread), signals to others, ptrace and its kin, mounts and namespaces, new limits,
-opening for writing, changing a file's mode, owner, times, length or links, ioctl, io_uring, bpf,
-keyrings, executable memory. `clone3` answers ENOSYS, for its flags lie in memory where no filter
-sees them; glibc then calls `clone`.
+another kernel or machine. What is *not* here: sockets, processes (fork, vfork, execve), threads
+beside those that the engine has by then, signals to others, ptrace and its kin, mounts and
+namespaces, new limits, opening for writing, changing a file's mode, owner, times, length or links,
+ioctl, io_uring, bpf, keyrings, executable memory. `clone3` answers ENOSYS, for its flags lie in
+memory where no filter sees them; glibc then calls `clone`.
+
+A worker that waits has a longer list already: what set-up takes, and nothing else.
 
 The filter is classic BPF as seccomp(2) reads it: for each call a comparison and a return, linear,
 which the kernel turns into a bitmap for those without conditions on arguments.
@@ -17,13 +19,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import functools
+import itertools
 import os
 import platform
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from luoshu.sandbox.worker.enclosure.kernel import filter_calls
+from luoshu.sandbox.worker.enclosure import kernel
 
 _X86_64, _AARCH64 = "x86_64", "aarch64"
 _AUDIT_ARCH = {_X86_64: 0xC000_003E, _AARCH64: 0xC000_00B7}
@@ -106,6 +109,18 @@ _WRITING: dict[str, tuple[int | None, int | None]] = {
     "statfs": (137, 43),
     "fstatfs": (138, 44),
 }
+# What a worker that waits needs beside all that, to get ready for a job and to be sealed.
+_SETTING_UP: dict[str, tuple[int | None, int | None]] = {
+    "dup2": (33, None),
+    "dup3": (292, 24),
+    "getsockname": (51, 204),
+    "getsockopt": (55, 209),
+    "memfd_create": (319, 279),
+    "capset": (126, 91),
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446),
+}
 _CLONE3 = 435
 
 CLONE_THREAD = 0x0001_0000
@@ -114,7 +129,7 @@ _PROT_EXEC = 4
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _TMPFILE = 0x0040_0000
 _FIRST_PROCESS = 1
-_OPEN = "openat"
+_OPEN, _CLONE = "openat", "clone"
 _WORD = 0xFFFF_FFFF
 _FCNTL_COMMANDS = (fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_DUPFD_CLOEXEC)
 
@@ -141,12 +156,17 @@ class _Condition:
 _IF = (
     ("mmap", _Condition((9, 222), 2, _PROT_EXEC, 0)),
     ("mprotect", _Condition((10, 226), 2, _PROT_EXEC, 0)),
-    ("clone", _Condition((56, 220), 0, CLONE_THREAD | CLONE_NAMESPACES, CLONE_THREAD)),
+    (_CLONE, _Condition((56, 220), 0, CLONE_THREAD | CLONE_NAMESPACES, CLONE_THREAD)),
     (_OPEN, _Condition((257, 56), 2, _WRITES | _TMPFILE, 0)),
     ("tgkill", _Condition((234, 131), 0, _WORD, _FIRST_PROCESS)),
     # Reading its own limits, never setting them: the pointer to new ones must be null.
     ("prlimit64", _Condition((302, 261), 2, _WORD, 0, high=True)),
     *(("fcntl", _Condition((72, 25), 1, _WORD, command)) for command in _FCNTL_COMMANDS),
+)
+# Filtering itself further, while it may start threads, and giving privileges up, while it sets up.
+_IF_THREADS = (("seccomp", _Condition((317, 277), 1, _WORD, kernel.SECCOMP_FILTER_FLAG_TSYNC)),)
+_IF_SETTING_UP = tuple(
+    ("prctl", _Condition((157, 167), 0, _WORD, option)) for option in kernel.PRIVILEGE_OPTIONS
 )
 
 # struct seccomp_data: nr, arch, instruction pointer (64 bits), arguments (64 bits each).
@@ -160,13 +180,23 @@ def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> 
 
 
 @functools.cache
-def program(machine: str, *, writes: bool = False, opens: bool = True) -> bytes:
+def program(
+    machine: str,
+    *,
+    writes: bool = False,
+    opens: bool = True,
+    threads: bool = False,
+    sets_up: bool = False,
+) -> bytes:
     """The filter as `struct sock_filter`s.
 
     Args:
         machine: `x86_64` or `aarch64`, as uname(2) says.
         writes: Whether files may be made and written, as preparation does.
         opens: Whether files may be opened, to read.
+        threads: Whether threads may be started.
+        sets_up: Whether it may set itself up and be sealed yet, which takes `writes` and `threads`
+            as well.
 
     Raises:
         ValueError: Another machine.
@@ -185,12 +215,16 @@ def program(machine: str, *, writes: bool = False, opens: bool = True) -> bytes:
             _instruction(_JUMP_GREATER_EQUAL, _X32_BIT, 0, 1),
             _instruction(_RETURN, _KILL_PROCESS),
         ]
-    for numbers in (*_FREELY.values(), *(_WRITING.values() if writes else ())):
+    lists = [_FREELY, *([_WRITING] if writes or sets_up else []), *([_SETTING_UP] * sets_up)]
+    for numbers in itertools.chain.from_iterable(calls.values() for calls in lists):
         number = numbers[place]
         if number is not None:
             parts += [_instruction(_JUMP_EQUAL, number, 0, 1), _instruction(_RETURN, _ALLOW)]
-    for name, condition in _IF:
-        if opens or name != _OPEN:
+    threads = threads or sets_up
+    left_out = {name for name, is_in in ((_OPEN, opens), (_CLONE, threads)) if not is_in}
+    conditions = (*_IF, *(_IF_THREADS if threads else ()), *(_IF_SETTING_UP if sets_up else ()))
+    for name, condition in conditions:
+        if name not in left_out:
             parts += _if(condition, place)
     parts += [
         _instruction(_JUMP_EQUAL, _CLONE3, 0, 1),
@@ -218,18 +252,25 @@ def _if(condition: _Condition, place: int) -> Sequence[bytes]:
     return [_instruction(_JUMP_EQUAL, condition.number[place], 0, len(body)), *body]
 
 
-def restrict(*, writes: bool = False, opens: bool = True) -> None:
-    """Filters the calls of every thread of this process, for good.
+def restrict(
+    *, writes: bool = False, opens: bool = True, threads: bool = False, sets_up: bool = False
+) -> None:
+    """Filters the calls of every thread of this process, for good; again allows only less.
 
     Args:
         writes: See `program`.
         opens: See `program`.
+        threads: See `program`.
+        sets_up: See `program`.
 
     Raises:
         OSError: The kernel has no seccomp filters.
         ValueError: There is no list for this machine.
     """
-    filter_calls(program(platform.machine(), writes=writes, opens=opens))
+    machine = platform.machine()
+    kernel.filter_calls(
+        program(machine, writes=writes, opens=opens, threads=threads, sets_up=sets_up)
+    )
 
 
 def names() -> frozenset[str]:
