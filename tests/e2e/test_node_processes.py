@@ -15,7 +15,8 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from processes import Watched, environment, luoshu, wait_until
+from escape_world import workers_below
+from processes import Watched, environment, lines_until, luoshu, wait_until
 
 from luoshu.connector.errors import NodeError
 from luoshu.connector.node import DATABASE, serve
@@ -387,6 +388,71 @@ def test_analysts_node_killed_while_its_request_runs(space, analyst, contract):
     send(contract, computation)
     assert computation.result(60)
     assert decisions(space.nodes["north"]).count(computation.id) == 1
+
+
+# Nobody waits any more
+
+ASKING = """
+import sys
+from functools import partial
+from luoshu.sdk import connect
+with connect(sys.argv[1]) as space:
+    space.contract(sys.argv[2]).query(sys.argv[3], on_phase=partial(print, flush=True))
+"""
+
+
+def release_workers(node):
+    """Those that are ready to release; each is a process of its own."""
+    found = set()
+    for pid in workers_below(node.pid):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue  # it ended meanwhile
+        if b"main('release')" in command:
+            found.add(pid)
+    return found
+
+
+@pytest.mark.parametrize("gone", ["user", "node"])
+def test_computation_ends_within_a_second_of_who_waits_for_it(space, north, analyst, gone):
+    """The workers that would release are stopped, so that it would take for ever."""
+    (product,) = analyst.search("肺癌")
+    contract = analyst.negotiate(product, purpose=PURPOSE, uses=1)
+    registry = space.nodes["registry"]
+    wait_until(lambda: release_workers(north), "workers are ready")
+    stopped = release_workers(north)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    before = len(decisions(north))
+    asking = subprocess.Popen(
+        [sys.executable, "-c", ASKING, registry.profile("analyst"), contract.id, BY_SEX],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        lines_until(asking, lambda line: "computing" in line)
+        wait_until(lambda: len(decisions(north)) > before, "it was decided")
+        asked = decisions(north)[-1]
+        if gone == "user":
+            asking.kill()
+        else:
+            registry.kill()
+        wait_until(lambda: stopped - release_workers(north), "its workers are gone", 1)
+        ends = lambda: [b["data"] for b in entries(north, "failure")]  # noqa: E731
+        wait_until(
+            lambda: any((e["request_id"], e["reason"]) == (asked, "CANCELLED") for e in ends()),
+            "its end is in the log",
+        )
+    finally:
+        asking.kill()
+        asking.communicate()
+        for pid in stopped & release_workers(north):
+            os.kill(pid, signal.SIGCONT)
+        if registry.pid is None:
+            registry.spawn()
+            registry.wait_ready()
 
 
 # Full disk

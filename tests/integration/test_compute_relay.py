@@ -48,7 +48,7 @@ class Wire:
         self.calls.append(("submit", written.count("request")))
         return await self.world.service.submit(ANALYST.id, request, user_credential)
 
-    async def fetch_result(self, peer, request_id):
+    async def fetch_result(self, peer, request_id, *, attached):
         assert peer == HOLDER.id
         self.calls.append(("fetch", request_id))
         receipt, result = await self.world.service.fetch(ANALYST.id, request_id)
@@ -58,7 +58,7 @@ class Wire:
         for part in self.tamper(parts):
             yield part
 
-    async def watch_progress(self, peer, request_id):
+    async def watch_progress(self, peer, request_id, *, attached):
         async for phase in self.world.service.progress(ANALYST.id, request_id):
             yield phase.name
 

@@ -157,12 +157,22 @@ class Peers(Protocol):
         """Submits a user's signed request; returns the request id."""
         ...
 
-    def watch_progress(self, peer: str, request_id: str) -> AsyncGenerator[str, None]:
-        """Phases of a computation: ACCEPTED, CHECKING, COMPUTING, RELEASING, ENDED."""
+    def watch_progress(
+        self, peer: str, request_id: str, *, attached: bool = False
+    ) -> AsyncGenerator[str, None]:
+        """Phases of a computation: ACCEPTED, CHECKING, COMPUTING, RELEASING, ENDED.
+
+        Attached, the computation ends with the call.
+        """
         ...
 
-    def fetch_result(self, peer: str, request_id: str) -> AsyncGenerator[ResultPart, None]:
-        """Waits for the end of a computation, then gives its parts in order."""
+    def fetch_result(
+        self, peer: str, request_id: str, *, attached: bool = False
+    ) -> AsyncGenerator[ResultPart, None]:
+        """Waits for the end of a computation, then gives its parts in order.
+
+        Attached, the computation ends with the call.
+        """
         ...
 
     async def cancel(self, peer: str, request_id: str) -> None:

@@ -61,27 +61,36 @@ class Computation:
         self.id = request_id
         self.request = request
 
-    def watch(self, timeout: float = 300.0) -> Iterator[Phase]:
+    def watch(self, timeout: float = 300.0, *, attached: bool = False) -> Iterator[Phase]:
         """Phases until the computation has ended.
 
         Args:
             timeout: Seconds.
+            attached: Whether the computation ends if this does before it, however that comes.
 
         Raises:
             LuoshuError: The node refuses, or can't be reached.
         """
-        yield from self._client.watch_progress(self.id, timeout)
+        yield from self._client.watch_progress(self.id, timeout, attached=attached)
 
     def cancel(self) -> None:
         """Ends the computation; a use that was debited stays debited."""
         self._client.cancel(self.id)
 
-    def result(self, timeout: float = 300.0, on_phase: PhaseCallback | None = None) -> Result:
+    def result(
+        self,
+        timeout: float = 300.0,
+        on_phase: PhaseCallback | None = None,
+        *,
+        attached: bool = False,
+    ) -> Result:
         """Waits for the end and verifies what was released.
 
         Args:
             timeout: Seconds to wait.
             on_phase: Called with the name of each phase as it begins.
+            attached: Whether the computation ends, within a second, if this process or its
+                connection does, or `timeout` is over. What was debited stays debited.
 
         Returns:
             The result, its receipt verified against exactly its bytes.
@@ -90,14 +99,16 @@ class Computation:
             DeniedError: Policy, guard or contract said no.
             FailedError: The computation failed at the holder.
             VerificationError: What came isn't proved; nothing is returned.
-            DeadlineError: It takes longer than `timeout`; ask again for the result.
+            DeadlineError: It takes longer than `timeout`; ask again for the result, unless it was
+                attached.
             KeyboardInterrupt: Ctrl-C; the computation has been cancelled.
         """
         deadline = time.monotonic() + timeout
         try:
             if on_phase is not None:
-                self._report(on_phase, timeout)
-            answer = self._client.fetch_result(self.id, max(deadline - time.monotonic(), 0.001))
+                self._report(on_phase, timeout, attached=attached)
+            left = max(deadline - time.monotonic(), 0.001)
+            answer = self._client.fetch_result(self.id, left, attached=attached)
         except KeyboardInterrupt:
             # The interrupt is what counts; a node that can't be told ends the work by its limits.
             with suppress(LuoshuError):
@@ -122,9 +133,9 @@ class Computation:
         )
         return Result(answer.arrow_ipc, receipt)
 
-    def _report(self, on_phase: PhaseCallback, timeout: float) -> None:
+    def _report(self, on_phase: PhaseCallback, timeout: float, *, attached: bool) -> None:
         try:
-            for phase in self.watch(timeout):
+            for phase in self.watch(timeout, attached=attached):
                 on_phase(phase.value)
         except DeadlineError:
             raise

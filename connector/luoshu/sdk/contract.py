@@ -366,9 +366,13 @@ class Contract:
         timeout: float = 300.0,
         on_phase: PhaseCallback | None = None,
     ) -> Result:
-        """Computes under the contract; see `submit` and `Computation.result`."""
+        """Computes under the contract; see `submit` and `Computation.result`.
+
+        The computation is attached: it ends if this process, or its connection, does. One that is
+        to go on is what `submit` is for.
+        """
         computation = self.submit(sql, template=template, parameters=parameters, purpose=purpose)
-        return computation.result(timeout, on_phase)
+        return computation.result(timeout, on_phase, attached=True)
 
     # Inside
 

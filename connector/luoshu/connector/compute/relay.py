@@ -8,7 +8,7 @@ half without the other.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -126,14 +126,26 @@ class ComputeRelay:
         await self._ledger.commit(command)
         return await self._peers.submit_computation(provider, request, user_envelope.to_bytes())
 
-    async def progress(self, user_id: str, request_id: str) -> AsyncGenerator[str, None]:
-        """Yields the names of the phases, as the holder tells them."""
-        relayed = await self._relayed(user_id, request_id)
-        async for phase in self._peers.watch_progress(relayed.provider, request_id):
-            yield phase
+    async def progress(
+        self, user_id: str, request_id: str, *, attached: bool = False
+    ) -> AsyncGenerator[str, None]:
+        """Yields the names of the phases, as the holder tells them.
 
-    async def fetch(self, user_id: str, request_id: str) -> AsyncGenerator[Proof | bytes, None]:
+        Attached, the computation ends with this: the call to the holder ends, and says so there.
+        """
+        relayed = await self._relayed(user_id, request_id)
+        async with aclosing(
+            self._peers.watch_progress(relayed.provider, request_id, attached=attached)
+        ) as phases:
+            async for phase in phases:
+                yield phase
+
+    async def fetch(
+        self, user_id: str, request_id: str, *, attached: bool = False
+    ) -> AsyncGenerator[Proof | bytes, None]:
         """Yields the proof, then the result's bytes, once both have been checked.
+
+        Attached, the computation ends with this, if it hasn't ended before.
 
         Raises:
             NodeError: What the holder answers; ``PROOF_INVALID`` if receipt or
@@ -142,7 +154,7 @@ class ComputeRelay:
         relayed = await self._relayed(user_id, request_id)
         self._members.require_known(relayed.provider, self._clock.now())
         try:
-            receipt, chunks, result_digest = await self._collect(relayed)
+            receipt, chunks, result_digest = await self._collect(relayed, attached=attached)
         except NodeError as refusal:
             if "decision" in refusal.metadata:
                 # It was decided, and perhaps debited: the user is to see the contract as it is.
@@ -159,21 +171,24 @@ class ComputeRelay:
         for chunk in chunks:
             yield chunk
 
-    async def _collect(self, relayed: Relayed) -> tuple[bytes, list[bytes], str]:
+    async def _collect(self, relayed: Relayed, *, attached: bool) -> tuple[bytes, list[bytes], str]:
         """Receives everything before anything is handed on; nothing of it is checked."""
         receipt = b""
         chunks: list[bytes] = []
         hasher = sha256()
         length = 0
-        async for part in self._peers.fetch_result(relayed.provider, relayed.request_id):
-            if part.receipt:
-                receipt = part.receipt
-                continue
-            length += len(part.arrow_ipc)
-            if length > MAX_RESULT_BYTES:
-                raise NodeError("PROOF_INVALID", "The holder's result is larger than 1 GiB.")
-            chunks.append(part.arrow_ipc)
-            hasher.update(part.arrow_ipc)
+        async with aclosing(
+            self._peers.fetch_result(relayed.provider, relayed.request_id, attached=attached)
+        ) as parts:
+            async for part in parts:
+                if part.receipt:
+                    receipt = part.receipt
+                    continue
+                length += len(part.arrow_ipc)
+                if length > MAX_RESULT_BYTES:
+                    raise NodeError("PROOF_INVALID", "The holder's result is larger than 1 GiB.")
+                chunks.append(part.arrow_ipc)
+                hasher.update(part.arrow_ipc)
         return receipt, chunks, f"sha256:{hasher.hexdigest()}"
 
     async def _refresh(self, relayed: Relayed) -> None:

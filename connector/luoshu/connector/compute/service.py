@@ -20,7 +20,8 @@ A request id debits once: whoever comes again with it gets the stored outcome.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, NoReturn
@@ -211,6 +212,17 @@ class ComputeService:
             return
         running.cancel()
         await running.ended()
+
+    @contextmanager
+    def attached(self, caller: str, request_id: str, *, is_attached: bool) -> Iterator[None]:
+        """A call about a computation, which ends with the call if it is attached."""
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            running = self._find(caller, request_id)
+            if is_attached and running is not None:
+                running.cancel()
+            raise
 
     async def close(self) -> None:
         """Ends every computation; each decided one gets its failure entry."""

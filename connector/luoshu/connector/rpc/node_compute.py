@@ -36,16 +36,18 @@ class NodeComputeServicer(compute_pb2_grpc.ComputeServiceServicer):
     ) -> AsyncIterator[compute_pb2.WatchProgressResponse]:
         """See the proto."""
         async with aclosing(
-            self._relay.progress(current_caller().id, request.request_id)
+            self._relay.progress(current_caller().id, request.request_id, attached=request.attached)
         ) as phases:
             async for phase in phases:
-                yield compute_pb2.WatchProgressResponse(phase=compute_pb2.Phase.Value(phase))
+                yield compute_pb2.WatchProgressResponse(phase=compute_pb2.Phase.Value(f"PHASE_{phase}"))
 
     async def FetchResult(  # noqa: N802
         self, request: compute_pb2.FetchResultRequest, context: _Context
     ) -> AsyncIterator[compute_pb2.FetchResultResponse]:
         """See the proto."""
-        async with aclosing(self._relay.fetch(current_caller().id, request.request_id)) as parts:
+        async with aclosing(
+            self._relay.fetch(current_caller().id, request.request_id, attached=request.attached)
+        ) as parts:
             async for part in parts:
                 if isinstance(part, Proof):
                     proof = compute_pb2.Proof(

@@ -35,19 +35,21 @@ class PeerComputeServicer(compute_pb2_grpc.ComputeServiceServicer):
         self, request: compute_pb2.WatchProgressRequest, context: _Context
     ) -> AsyncIterator[compute_pb2.WatchProgressResponse]:
         """See the proto."""
-        async with aclosing(
-            self._service.progress(current_caller().id, request.request_id)
-        ) as phases:
-            async for phase in phases:
-                yield compute_pb2.WatchProgressResponse(
-                    phase=compute_pb2.Phase.ValueType(phase.value)
-                )
+        caller, request_id = current_caller().id, request.request_id
+        with self._service.attached(caller, request_id, is_attached=request.attached):
+            async with aclosing(self._service.progress(caller, request_id)) as phases:
+                async for phase in phases:
+                    yield compute_pb2.WatchProgressResponse(
+                        phase=compute_pb2.Phase.ValueType(phase.value)
+                    )
 
     async def FetchResult(  # noqa: N802
         self, request: compute_pb2.FetchResultRequest, context: _Context
     ) -> AsyncIterator[compute_pb2.FetchResultResponse]:
         """See the proto."""
-        receipt, result = await self._service.fetch(current_caller().id, request.request_id)
+        caller, request_id = current_caller().id, request.request_id
+        with self._service.attached(caller, request_id, is_attached=request.attached):
+            receipt, result = await self._service.fetch(caller, request_id)
         yield compute_pb2.FetchResultResponse(receipt=receipt)
         for start in range(0, len(result), CHUNK_BYTES):
             yield compute_pb2.FetchResultResponse(arrow_ipc=result[start : start + CHUNK_BYTES])

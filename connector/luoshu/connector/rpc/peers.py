@@ -240,18 +240,22 @@ class PeerClients:
         answer = await self._call(peer, lambda to: to.compute.Submit(message, timeout=_T))
         return answer.request_id
 
-    async def watch_progress(self, peer: str, request_id: str) -> AsyncGenerator[str, None]:
+    async def watch_progress(
+        self, peer: str, request_id: str, *, attached: bool = False
+    ) -> AsyncGenerator[str, None]:
         """Phases of a computation."""
-        request = compute_pb2.WatchProgressRequest(request_id=request_id)
+        request = compute_pb2.WatchProgressRequest(request_id=request_id, attached=attached)
         async with aclosing(
             self._stream(peer, lambda to: to.compute.WatchProgress(request, timeout=RESULT_SECONDS))
         ) as stream:
             async for message in stream:
                 yield compute_pb2.Phase.Name(message.phase).removeprefix("PHASE_")
 
-    async def fetch_result(self, peer: str, request_id: str) -> AsyncGenerator[ResultPart, None]:
+    async def fetch_result(
+        self, peer: str, request_id: str, *, attached: bool = False
+    ) -> AsyncGenerator[ResultPart, None]:
         """The parts of a result."""
-        request = compute_pb2.FetchResultRequest(request_id=request_id)
+        request = compute_pb2.FetchResultRequest(request_id=request_id, attached=attached)
         async with aclosing(
             self._stream(peer, lambda to: to.compute.FetchResult(request, timeout=RESULT_SECONDS))
         ) as stream:

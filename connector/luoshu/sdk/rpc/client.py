@@ -246,9 +246,11 @@ class NodeClient:
         with translated(self._explain):
             return self._compute.Submit(request, timeout=self._timeout).request_id
 
-    def watch_progress(self, request_id: str, timeout: float) -> Iterator[Phase]:
-        """Phases of a computation until it has ended."""
-        request = compute_pb2.WatchProgressRequest(request_id=request_id)
+    def watch_progress(
+        self, request_id: str, timeout: float, *, attached: bool = False
+    ) -> Iterator[Phase]:
+        """Phases of a computation until it has ended; attached, it ends with this call."""
+        request = compute_pb2.WatchProgressRequest(request_id=request_id, attached=attached)
         with (
             translated(self._explain),
             stream(lambda: self._compute.WatchProgress(request, timeout=timeout)) as answers,
@@ -257,14 +259,16 @@ class NodeClient:
                 if phase := _PHASES.get(answer.phase):
                     yield phase
 
-    def fetch_result(self, request_id: str, timeout: float) -> ResultAnswer:
-        """Waits for the end, then collects proof and result.
+    def fetch_result(
+        self, request_id: str, timeout: float, *, attached: bool = False
+    ) -> ResultAnswer:
+        """Waits for the end, then collects proof and result; attached, it ends with this call.
 
         Raises:
             VerificationError: The stream doesn't begin with exactly one proof,
                 or is larger than any result may be.
         """
-        request = compute_pb2.FetchResultRequest(request_id=request_id)
+        request = compute_pb2.FetchResultRequest(request_id=request_id, attached=attached)
         proof: compute_pb2.Proof | None = None
         pieces: list[bytes] = []
         size = 0

@@ -24,37 +24,37 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(luoshu/api/node/compute/v1/compute.proto\x12\x1aluoshu.api.node.compute.v1\")\n\rSubmitRequest\x12\x18\n\x10request_envelope\x18\x01 \x01(\x0c\"$\n\x0eSubmitResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"*\n\x14WatchProgressRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"I\n\x15WatchProgressResponse\x12\x30\n\x05phase\x18\x01 \x01(\x0e\x32!.luoshu.api.node.compute.v1.Phase\"(\n\x12\x46\x65tchResultRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"f\n\x13\x46\x65tchResultResponse\x12\x32\n\x05proof\x18\x01 \x01(\x0b\x32!.luoshu.api.node.compute.v1.ProofH\x00\x12\x13\n\tarrow_ipc\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"3\n\x05Proof\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\x19\n\x11holder_credential\x18\x02 \x01(\x0c\"#\n\rCancelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x10\n\x0e\x43\x61ncelResponse\"!\n\x0e\x45xplainRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\"&\n\x0f\x45xplainResponse\x12\x13\n\x0b\x65xplanation\x18\x01 \x01(\x0c*\x81\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePHASE_ACCEPTED\x10\x01\x12\x12\n\x0ePHASE_CHECKING\x10\x02\x12\x13\n\x0fPHASE_COMPUTING\x10\x03\x12\x13\n\x0fPHASE_RELEASING\x10\x04\x12\x0f\n\x0bPHASE_ENDED\x10\x05\x32\xa0\x04\n\x0e\x43omputeService\x12_\n\x06Submit\x12).luoshu.api.node.compute.v1.SubmitRequest\x1a*.luoshu.api.node.compute.v1.SubmitResponse\x12v\n\rWatchProgress\x12\x30.luoshu.api.node.compute.v1.WatchProgressRequest\x1a\x31.luoshu.api.node.compute.v1.WatchProgressResponse0\x01\x12p\n\x0b\x46\x65tchResult\x12..luoshu.api.node.compute.v1.FetchResultRequest\x1a/.luoshu.api.node.compute.v1.FetchResultResponse0\x01\x12_\n\x06\x43\x61ncel\x12).luoshu.api.node.compute.v1.CancelRequest\x1a*.luoshu.api.node.compute.v1.CancelResponse\x12\x62\n\x07\x45xplain\x12*.luoshu.api.node.compute.v1.ExplainRequest\x1a+.luoshu.api.node.compute.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(luoshu/api/node/compute/v1/compute.proto\x12\x1aluoshu.api.node.compute.v1\")\n\rSubmitRequest\x12\x18\n\x10request_envelope\x18\x01 \x01(\x0c\"$\n\x0eSubmitResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"<\n\x14WatchProgressRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08\x61ttached\x18\x02 \x01(\x08\"I\n\x15WatchProgressResponse\x12\x30\n\x05phase\x18\x01 \x01(\x0e\x32!.luoshu.api.node.compute.v1.Phase\":\n\x12\x46\x65tchResultRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08\x61ttached\x18\x02 \x01(\x08\"f\n\x13\x46\x65tchResultResponse\x12\x32\n\x05proof\x18\x01 \x01(\x0b\x32!.luoshu.api.node.compute.v1.ProofH\x00\x12\x13\n\tarrow_ipc\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"3\n\x05Proof\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\x19\n\x11holder_credential\x18\x02 \x01(\x0c\"#\n\rCancelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x10\n\x0e\x43\x61ncelResponse\"!\n\x0e\x45xplainRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\"&\n\x0f\x45xplainResponse\x12\x13\n\x0b\x65xplanation\x18\x01 \x01(\x0c*\x81\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePHASE_ACCEPTED\x10\x01\x12\x12\n\x0ePHASE_CHECKING\x10\x02\x12\x13\n\x0fPHASE_COMPUTING\x10\x03\x12\x13\n\x0fPHASE_RELEASING\x10\x04\x12\x0f\n\x0bPHASE_ENDED\x10\x05\x32\xa0\x04\n\x0e\x43omputeService\x12_\n\x06Submit\x12).luoshu.api.node.compute.v1.SubmitRequest\x1a*.luoshu.api.node.compute.v1.SubmitResponse\x12v\n\rWatchProgress\x12\x30.luoshu.api.node.compute.v1.WatchProgressRequest\x1a\x31.luoshu.api.node.compute.v1.WatchProgressResponse0\x01\x12p\n\x0b\x46\x65tchResult\x12..luoshu.api.node.compute.v1.FetchResultRequest\x1a/.luoshu.api.node.compute.v1.FetchResultResponse0\x01\x12_\n\x06\x43\x61ncel\x12).luoshu.api.node.compute.v1.CancelRequest\x1a*.luoshu.api.node.compute.v1.CancelResponse\x12\x62\n\x07\x45xplain\x12*.luoshu.api.node.compute.v1.ExplainRequest\x1a+.luoshu.api.node.compute.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'luoshu.api.node.compute.v1.compute_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PHASE']._serialized_start=602
-  _globals['_PHASE']._serialized_end=731
+  _globals['_PHASE']._serialized_start=638
+  _globals['_PHASE']._serialized_end=767
   _globals['_SUBMITREQUEST']._serialized_start=72
   _globals['_SUBMITREQUEST']._serialized_end=113
   _globals['_SUBMITRESPONSE']._serialized_start=115
   _globals['_SUBMITRESPONSE']._serialized_end=151
   _globals['_WATCHPROGRESSREQUEST']._serialized_start=153
-  _globals['_WATCHPROGRESSREQUEST']._serialized_end=195
-  _globals['_WATCHPROGRESSRESPONSE']._serialized_start=197
-  _globals['_WATCHPROGRESSRESPONSE']._serialized_end=270
-  _globals['_FETCHRESULTREQUEST']._serialized_start=272
-  _globals['_FETCHRESULTREQUEST']._serialized_end=312
-  _globals['_FETCHRESULTRESPONSE']._serialized_start=314
-  _globals['_FETCHRESULTRESPONSE']._serialized_end=416
-  _globals['_PROOF']._serialized_start=418
-  _globals['_PROOF']._serialized_end=469
-  _globals['_CANCELREQUEST']._serialized_start=471
-  _globals['_CANCELREQUEST']._serialized_end=506
-  _globals['_CANCELRESPONSE']._serialized_start=508
-  _globals['_CANCELRESPONSE']._serialized_end=524
-  _globals['_EXPLAINREQUEST']._serialized_start=526
-  _globals['_EXPLAINREQUEST']._serialized_end=559
-  _globals['_EXPLAINRESPONSE']._serialized_start=561
-  _globals['_EXPLAINRESPONSE']._serialized_end=599
-  _globals['_COMPUTESERVICE']._serialized_start=734
-  _globals['_COMPUTESERVICE']._serialized_end=1278
+  _globals['_WATCHPROGRESSREQUEST']._serialized_end=213
+  _globals['_WATCHPROGRESSRESPONSE']._serialized_start=215
+  _globals['_WATCHPROGRESSRESPONSE']._serialized_end=288
+  _globals['_FETCHRESULTREQUEST']._serialized_start=290
+  _globals['_FETCHRESULTREQUEST']._serialized_end=348
+  _globals['_FETCHRESULTRESPONSE']._serialized_start=350
+  _globals['_FETCHRESULTRESPONSE']._serialized_end=452
+  _globals['_PROOF']._serialized_start=454
+  _globals['_PROOF']._serialized_end=505
+  _globals['_CANCELREQUEST']._serialized_start=507
+  _globals['_CANCELREQUEST']._serialized_end=542
+  _globals['_CANCELRESPONSE']._serialized_start=544
+  _globals['_CANCELRESPONSE']._serialized_end=560
+  _globals['_EXPLAINREQUEST']._serialized_start=562
+  _globals['_EXPLAINREQUEST']._serialized_end=595
+  _globals['_EXPLAINRESPONSE']._serialized_start=597
+  _globals['_EXPLAINRESPONSE']._serialized_end=635
+  _globals['_COMPUTESERVICE']._serialized_start=770
+  _globals['_COMPUTESERVICE']._serialized_end=1314
 # @@protoc_insertion_point(module_scope)

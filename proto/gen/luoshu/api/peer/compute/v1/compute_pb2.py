@@ -24,35 +24,35 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(luoshu/api/peer/compute/v1/compute.proto\x12\x1aluoshu.api.peer.compute.v1\"B\n\rSubmitRequest\x12\x18\n\x10request_envelope\x18\x01 \x01(\x0c\x12\x17\n\x0fuser_credential\x18\x02 \x01(\x0c\"$\n\x0eSubmitResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"*\n\x14WatchProgressRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"I\n\x15WatchProgressResponse\x12\x30\n\x05phase\x18\x01 \x01(\x0e\x32!.luoshu.api.peer.compute.v1.Phase\"(\n\x12\x46\x65tchResultRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"E\n\x13\x46\x65tchResultResponse\x12\x11\n\x07receipt\x18\x01 \x01(\x0cH\x00\x12\x13\n\tarrow_ipc\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"#\n\rCancelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x10\n\x0e\x43\x61ncelResponse\"!\n\x0e\x45xplainRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\"&\n\x0f\x45xplainResponse\x12\x13\n\x0b\x65xplanation\x18\x01 \x01(\x0c*\x81\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePHASE_ACCEPTED\x10\x01\x12\x12\n\x0ePHASE_CHECKING\x10\x02\x12\x13\n\x0fPHASE_COMPUTING\x10\x03\x12\x13\n\x0fPHASE_RELEASING\x10\x04\x12\x0f\n\x0bPHASE_ENDED\x10\x05\x32\xa0\x04\n\x0e\x43omputeService\x12_\n\x06Submit\x12).luoshu.api.peer.compute.v1.SubmitRequest\x1a*.luoshu.api.peer.compute.v1.SubmitResponse\x12v\n\rWatchProgress\x12\x30.luoshu.api.peer.compute.v1.WatchProgressRequest\x1a\x31.luoshu.api.peer.compute.v1.WatchProgressResponse0\x01\x12p\n\x0b\x46\x65tchResult\x12..luoshu.api.peer.compute.v1.FetchResultRequest\x1a/.luoshu.api.peer.compute.v1.FetchResultResponse0\x01\x12_\n\x06\x43\x61ncel\x12).luoshu.api.peer.compute.v1.CancelRequest\x1a*.luoshu.api.peer.compute.v1.CancelResponse\x12\x62\n\x07\x45xplain\x12*.luoshu.api.peer.compute.v1.ExplainRequest\x1a+.luoshu.api.peer.compute.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(luoshu/api/peer/compute/v1/compute.proto\x12\x1aluoshu.api.peer.compute.v1\"B\n\rSubmitRequest\x12\x18\n\x10request_envelope\x18\x01 \x01(\x0c\x12\x17\n\x0fuser_credential\x18\x02 \x01(\x0c\"$\n\x0eSubmitResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"<\n\x14WatchProgressRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08\x61ttached\x18\x02 \x01(\x08\"I\n\x15WatchProgressResponse\x12\x30\n\x05phase\x18\x01 \x01(\x0e\x32!.luoshu.api.peer.compute.v1.Phase\":\n\x12\x46\x65tchResultRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08\x61ttached\x18\x02 \x01(\x08\"E\n\x13\x46\x65tchResultResponse\x12\x11\n\x07receipt\x18\x01 \x01(\x0cH\x00\x12\x13\n\tarrow_ipc\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"#\n\rCancelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x10\n\x0e\x43\x61ncelResponse\"!\n\x0e\x45xplainRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\"&\n\x0f\x45xplainResponse\x12\x13\n\x0b\x65xplanation\x18\x01 \x01(\x0c*\x81\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePHASE_ACCEPTED\x10\x01\x12\x12\n\x0ePHASE_CHECKING\x10\x02\x12\x13\n\x0fPHASE_COMPUTING\x10\x03\x12\x13\n\x0fPHASE_RELEASING\x10\x04\x12\x0f\n\x0bPHASE_ENDED\x10\x05\x32\xa0\x04\n\x0e\x43omputeService\x12_\n\x06Submit\x12).luoshu.api.peer.compute.v1.SubmitRequest\x1a*.luoshu.api.peer.compute.v1.SubmitResponse\x12v\n\rWatchProgress\x12\x30.luoshu.api.peer.compute.v1.WatchProgressRequest\x1a\x31.luoshu.api.peer.compute.v1.WatchProgressResponse0\x01\x12p\n\x0b\x46\x65tchResult\x12..luoshu.api.peer.compute.v1.FetchResultRequest\x1a/.luoshu.api.peer.compute.v1.FetchResultResponse0\x01\x12_\n\x06\x43\x61ncel\x12).luoshu.api.peer.compute.v1.CancelRequest\x1a*.luoshu.api.peer.compute.v1.CancelResponse\x12\x62\n\x07\x45xplain\x12*.luoshu.api.peer.compute.v1.ExplainRequest\x1a+.luoshu.api.peer.compute.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'luoshu.api.peer.compute.v1.compute_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PHASE']._serialized_start=541
-  _globals['_PHASE']._serialized_end=670
+  _globals['_PHASE']._serialized_start=577
+  _globals['_PHASE']._serialized_end=706
   _globals['_SUBMITREQUEST']._serialized_start=72
   _globals['_SUBMITREQUEST']._serialized_end=138
   _globals['_SUBMITRESPONSE']._serialized_start=140
   _globals['_SUBMITRESPONSE']._serialized_end=176
   _globals['_WATCHPROGRESSREQUEST']._serialized_start=178
-  _globals['_WATCHPROGRESSREQUEST']._serialized_end=220
-  _globals['_WATCHPROGRESSRESPONSE']._serialized_start=222
-  _globals['_WATCHPROGRESSRESPONSE']._serialized_end=295
-  _globals['_FETCHRESULTREQUEST']._serialized_start=297
-  _globals['_FETCHRESULTREQUEST']._serialized_end=337
-  _globals['_FETCHRESULTRESPONSE']._serialized_start=339
-  _globals['_FETCHRESULTRESPONSE']._serialized_end=408
-  _globals['_CANCELREQUEST']._serialized_start=410
-  _globals['_CANCELREQUEST']._serialized_end=445
-  _globals['_CANCELRESPONSE']._serialized_start=447
-  _globals['_CANCELRESPONSE']._serialized_end=463
-  _globals['_EXPLAINREQUEST']._serialized_start=465
-  _globals['_EXPLAINREQUEST']._serialized_end=498
-  _globals['_EXPLAINRESPONSE']._serialized_start=500
-  _globals['_EXPLAINRESPONSE']._serialized_end=538
-  _globals['_COMPUTESERVICE']._serialized_start=673
-  _globals['_COMPUTESERVICE']._serialized_end=1217
+  _globals['_WATCHPROGRESSREQUEST']._serialized_end=238
+  _globals['_WATCHPROGRESSRESPONSE']._serialized_start=240
+  _globals['_WATCHPROGRESSRESPONSE']._serialized_end=313
+  _globals['_FETCHRESULTREQUEST']._serialized_start=315
+  _globals['_FETCHRESULTREQUEST']._serialized_end=373
+  _globals['_FETCHRESULTRESPONSE']._serialized_start=375
+  _globals['_FETCHRESULTRESPONSE']._serialized_end=444
+  _globals['_CANCELREQUEST']._serialized_start=446
+  _globals['_CANCELREQUEST']._serialized_end=481
+  _globals['_CANCELRESPONSE']._serialized_start=483
+  _globals['_CANCELRESPONSE']._serialized_end=499
+  _globals['_EXPLAINREQUEST']._serialized_start=501
+  _globals['_EXPLAINREQUEST']._serialized_end=534
+  _globals['_EXPLAINRESPONSE']._serialized_start=536
+  _globals['_EXPLAINRESPONSE']._serialized_end=574
+  _globals['_COMPUTESERVICE']._serialized_start=709
+  _globals['_COMPUTESERVICE']._serialized_end=1253
 # @@protoc_insertion_point(module_scope)
