@@ -59,7 +59,9 @@ async def test_answer_of_countless_parts_is_dropped_unparsed(prison: Prison, par
         + f"""
         parts = b'{part},' * ((60 << 20) // {len(part) + 1})
         answer = b'{{"a":[' + parts + b'0]}}'
-        os.write(channel._out.fileno(), len(answer).to_bytes(4, "big") + answer)
+        rest = memoryview(len(answer).to_bytes(4, "big") + answer)
+        while rest:
+            rest = rest[os.write(channel._out.fileno(), rest):]
     """
     )
     worker = await prison.hold(payload)
