@@ -68,11 +68,13 @@ def is_not_null(atom: Expression) -> Expression:
 
 def present(atoms: Sequence[Atom]) -> list[Expression]:
     """IS NOT NULL for each atom that may be NULL; of a public one, a weight, it is always said."""
-    return [
-        is_not_null(atom)
-        for atom in atoms
-        if atom.column is None or atom.column.is_nullable or atom.role is Role.PUBLIC
-    ]
+    return [is_not_null(atom) for atom in atoms if _may_be_null(atom)]
+
+
+def _may_be_null(atom: Atom) -> bool:
+    if atom.role is Role.UNIT:
+        return atom.is_optional
+    return atom.column is None or atom.column.is_nullable or atom.role is Role.PUBLIC
 
 
 def expand(argument: Expression, fold: Fold) -> list[Branch]:
