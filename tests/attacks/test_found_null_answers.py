@@ -107,3 +107,30 @@ def test_group_of_what_is_missing_is_no_ones(clinic: Clinic, grouped: str) -> No
 def test_values_of_what_is_missing_are_not_told_apart(clinic: Clinic) -> None:
     with pytest.raises(GuardRefusalError, match="may be missing"):
         clinic.check(f"SELECT count(*) FROM (SELECT DISTINCT v.visit_id {WITH_VISITS})")
+
+
+# Inside one unit, a sum over branches was NULL where one of them had no row, or 0 where none had.
+BRANCHES = [
+    "CASE WHEN kind = 'in' THEN cost ELSE 0 END",
+    "CASE WHEN kind = 'in' THEN cost WHEN kind = 'out' THEN -cost END",
+    "CASE WHEN kind = 'in' THEN 1 WHEN kind = 'out' THEN -1 END",
+    "CASE WHEN kind = 'in' THEN 1 END",
+    "coalesce(cost, 0)",
+    "coalesce(cost, 1)",
+    "cost - cost",
+    "0",
+]
+
+
+@pytest.mark.parametrize("argument", BRANCHES)
+def test_sum_of_branches_inside_one_unit(clinic: Clinic, argument: str) -> None:
+    assert_same_answer(
+        clinic,
+        "SELECT avg(s), count(s), sum(s), count(*) "
+        f"FROM (SELECT pid, sum({argument}) AS s FROM visit GROUP BY pid)",
+    )
+
+
+def test_sum_of_branches_inside_one_unit_in_a_condition(clinic: Clinic) -> None:
+    by_patient = "SELECT pid, sum(CASE WHEN kind = 'in' THEN cost ELSE 0 END) AS s FROM visit"
+    assert_same_answer(clinic, f"SELECT count(*) FROM ({by_patient} GROUP BY pid) WHERE s < 10")
