@@ -10,6 +10,7 @@ from luoshu.sandbox.guard.facts import (
     Column,
     Inner,
     Missing,
+    MissingUnit,
     PublicValue,
     Unit,
     UnprovenError,
@@ -114,6 +115,9 @@ def count_argument(expression: Expression) -> frozenset[Column]:
     if isinstance(expression, Column):
         # Of a key to the unit it only says whether there is such a row.
         return frozenset() if names_unit(expression) else frozenset({expression})
-    if isinstance(expression, PublicValue | Unit | Inner | Missing) and expression.type != DOUBLE:
+    if (
+        isinstance(expression, PublicValue | Unit | Inner | Missing | MissingUnit)
+        and expression.type != DOUBLE
+    ):
         return frozenset()
     raise UnprovenError("COUNT of an expression")

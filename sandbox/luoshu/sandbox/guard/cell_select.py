@@ -226,9 +226,7 @@ class CellSelect:
     def _count(self, read: _Read) -> list[str]:
         (argument,) = read.arguments
         if isinstance(argument, Atom):
-            is_unit = argument.role is Role.UNIT
-            present_only = () if is_unit else present([argument])
-            return [self._rows_of(read.arm, (*read.where, *present_only))]
+            return [self._rows_of(read.arm, (*read.where, *present([argument])))]
         if not any(True for _ in plan.leaves_of(argument)):
             is_null = self._fold.value(argument).value is None
             return [] if is_null else [self._rows_of(read.arm, read.where)]
@@ -261,8 +259,10 @@ class CellSelect:
                 f"{shown(name)} with DISTINCT is not accepted; there is COUNT(DISTINCT …).",
             )
         arguments = [read.arguments[0] for read in reads]
-        if all(isinstance(each, Atom) and each.role is Role.UNIT for each in arguments):
-            return self._units({read.arm: read.where for read in reads})
+        units = [each for each in arguments if isinstance(each, Atom) and each.role is Role.UNIT]
+        if len(units) == len(arguments):
+            found = zip(reads, units, strict=True)
+            return self._units({read.arm: (*read.where, *present([unit])) for read, unit in found})
         for argument in arguments:
             check_key(argument)
         # Each value is a cell of its own, and all of a group are released, or none.

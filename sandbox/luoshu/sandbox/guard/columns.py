@@ -16,9 +16,10 @@ from luoshu.sandbox.schema import BOOLEAN
 
 def maybe_missing(column: Expression) -> Expression:
     """A column of a row that may not be there: it can be NULL, whatever its table says."""
-    if isinstance(column, Atom) and column.column is not None:
-        return replace(column, column=replace(column.column, is_nullable=True))
-    return column
+    if not isinstance(column, Atom):
+        return column
+    declared = column.column and replace(column.column, is_nullable=True)
+    return replace(column, column=declared, is_optional=True)
 
 
 def filtered(relation: Relation, conditions: Sequence[Expression]) -> Relation:

@@ -114,7 +114,15 @@ class Meets(plan.Leaf):
 
 @dataclass(frozen=True, slots=True)
 class Missing(plan.Leaf):
-    """A place that nothing may refer to, such as the unit of a row that may be missing."""
+    """A place that nothing may refer to, such as a row id."""
+
+    scan: int
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class MissingUnit(plan.Leaf):
+    """The unit of a row that may be missing: whether it is there may be asked, and nothing else."""
 
     scan: int
     place: int
@@ -353,10 +361,10 @@ def _check_filter_use(expression: Expression) -> None:
         case plan.Case():
             raise UnprovenError("CASE in a condition")
         case plan.Call():
-            if expression.kind in {"OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL"} and names_unit(
-                expression.children[0]
-            ):
-                return  # it always has a value
+            if expression.kind in {"OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL"}:
+                (asked,) = expression.children
+                if names_unit(asked) or isinstance(asked, MissingUnit):
+                    return  # it has a value where there is a row
             if expression.name in _ARITHMETIC and any(
                 isinstance(leaf, Column | Inner) for leaf in plan.leaves_of(expression)
             ):

@@ -23,10 +23,17 @@ from luoshu.sandbox.guard.sources import (
 from luoshu.sandbox.schema import BOOLEAN
 
 _EQUALITIES = frozenset({"COMPARE_EQUAL", "COMPARE_NOT_DISTINCT_FROM"})
-_PLAIN = {
-    "COMPARE_NOT_DISTINCT_FROM": "COMPARE_EQUAL",
-    "COMPARE_DISTINCT_FROM": "COMPARE_NOTEQUAL",
-}
+_OF_NO_NULL = frozenset(
+    {
+        "COMPARE_EQUAL",
+        "COMPARE_NOTEQUAL",
+        "COMPARE_LESSTHAN",
+        "COMPARE_GREATERTHAN",
+        "COMPARE_LESSTHANOREQUALTO",
+        "COMPARE_GREATERTHANOREQUALTO",
+        "OPERATOR_IS_NOT_NULL",
+    }
+)
 
 
 def meet(operator: plan.Join, left: Relation, right: Relation, names: Names) -> Relation:
@@ -36,7 +43,8 @@ def meet(operator: plan.Join, left: Relation, right: Relation, names: Names) -> 
         GuardRefusalError: It could put out several rows for a scalar subquery, or is of several
             columns.
     """
-    conditions = (*pairs(operator, left, right), *_of_one_unit(operator, left, right))
+    conditions = pairs(operator, left, right)
+    conditions = (*conditions, *_of_one_unit(conditions, left, right))
     match operator.kind:
         case "INNER":
             return _inner(operator, left, right, conditions)
@@ -52,14 +60,14 @@ def meet(operator: plan.Join, left: Relation, right: Relation, names: Names) -> 
             return _exists(operator, left, right, conditions)
 
 
-def _of_one_unit(operator: plan.Join, left: Relation, right: Relation) -> tuple[Pair, ...]:
+def _of_one_unit(conditions: tuple[Pair, ...], left: Relation, right: Relation) -> tuple[Pair, ...]:
     """That both rows are one unit's, beside a key that determines the unit unless it is NULL.
 
     DuckDB meets the values that a correlated subquery depends on with themselves, NULLs too.
     """
     by_key = [
         names_unit([one], left) and names_unit([other], right)
-        for one, how, other in pairs(operator, left, right)
+        for one, how, other in conditions
         if how == "COMPARE_NOT_DISTINCT_FROM" and not _is_unit(one)
     ]
     if not any(by_key) or left.unit is None or right.unit is None:
@@ -127,10 +135,8 @@ def _exists(
     is_mark = operator.kind == "MARK"
     is_in = is_mark and any(pair[1] == "COMPARE_EQUAL" for pair in conditions)
     if not is_in:
-        # DuckDB compares so that NULL meets NULL, and filters NULLs out before. Plain comparisons
-        # mean the same; it knows how to join by them, and a key alone says that the unit is one.
-        found = pairs(operator, left, right)
-        conditions = tuple((one, _PLAIN.get(how, how), other) for one, how, other in found)
+        found = tuple(_plain(pair, right) for pair in pairs(operator, left, right))
+        conditions = (*found, *_of_one_unit(found, left, right))
     leaf: Expression = ExistsLeaf(BOOLEAN, right, conditions, is_in)
     columns = mapped(left, operator.left_map)
     if is_mark:
@@ -138,3 +144,21 @@ def _exists(
     if operator.kind == "ANTI":
         leaf = plan.Call("OPERATOR_NOT", "OPERATOR_NOT", (leaf,), BOOLEAN)
     return replace(left, columns=columns, where=(*left.where, leaf))
+
+
+def _plain(pair: Pair, right: Relation) -> Pair:
+    """A condition of EXISTS by `=`, where it means the same.
+
+    DuckDB compares what a subquery depends on so that NULL meets NULL. Where the subquery has no
+    row with a NULL there, `=` is faster, and by a key it says by itself that the unit is one.
+    """
+    one, how, other = pair
+    is_never_null = any(
+        isinstance(part, plan.Call)
+        and part.kind in _OF_NO_NULL
+        and any(child == other for child in part.children)
+        for part in right.where
+    )
+    if how == "COMPARE_NOT_DISTINCT_FROM" and is_never_null:
+        return one, "COMPARE_EQUAL", other
+    return pair

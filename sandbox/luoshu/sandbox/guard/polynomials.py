@@ -68,11 +68,31 @@ def is_not_null(atom: Expression) -> Expression:
 
 def present(atoms: Sequence[Atom]) -> list[Expression]:
     """IS NOT NULL for each atom that may be NULL; of a public one, a weight, it is always said."""
-    return [
-        is_not_null(atom)
-        for atom in atoms
-        if atom.column is None or atom.column.is_nullable or atom.role is Role.PUBLIC
-    ]
+    return [is_not_null(atom) for atom in atoms if _may_be_null(atom)]
+
+
+def _may_be_null(atom: Atom) -> bool:
+    if atom.role is Role.UNIT:
+        return atom.is_optional
+    return atom.column is None or atom.column.is_nullable or atom.role is Role.PUBLIC
+
+
+def may_be_null(argument: Expression, fold: Fold) -> bool:
+    """Whether an argument that can be expanded may be NULL in some row, whatever the data is.
+
+    A column may: what is accepted must not depend on whether somebody has no value.
+    """
+    if not any(True for _ in plan.leaves_of(argument)):
+        return fold(argument).value is None
+    match argument:
+        case plan.Case():
+            values = [*(then for _, then in argument.checks), argument.otherwise]
+            return any(may_be_null(value, fold) for value in values)
+        case plan.Call(kind="OPERATOR_COALESCE"):
+            return all(may_be_null(child, fold) for child in argument.children)
+        case plan.Call():
+            return any(may_be_null(child, fold) for child in argument.children)
+    return True
 
 
 def expand(argument: Expression, fold: Fold) -> list[Branch]:

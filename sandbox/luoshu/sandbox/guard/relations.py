@@ -267,7 +267,6 @@ class Relations:
             raise refuse(Refusal.CLAUSE, "This correlated subquery is not accepted.")
         if not isinstance(child, Relation | Union):
             return _same(operator, child)
-        keys = tuple(over(group, arms_in(child)[0]) for group in operator.groups)
         if not any(
             names_unit([over(group, arm) for group in operator.groups], arm)
             for arm in arms_in(child)
@@ -283,6 +282,15 @@ class Relations:
         if len(operator.sets) != 1 or operator.groupings:
             raise refuse(
                 Refusal.CLAUSE, "GROUPING SETS, ROLLUP and CUBE don't go with the privacy unit."
+            )
+        keys = tuple(over(group, child) for group in operator.groups)
+        there = [key for key in keys if not (isinstance(key, Atom) and key.is_optional)]
+        if not names_unit(there, child):
+            raise refuse(
+                Refusal.UNIT,
+                "A key that may be missing, of the outer side of a LEFT JOIN, makes one group of "
+                "the rows of several units that lack it. Group by the privacy unit of the other "
+                "side as well, or JOIN.",
             )
         return per_unit(operator, child, keys, self.names, self._fold)
 
@@ -402,6 +410,10 @@ class Relations:
                 keys = tuple(over(group, outer) for group in definition.groups)
                 if not names_unit(keys, outer):
                     return Distinct(outer, keys)
+                # It meets the outer query again by these values, so it may have more of them.
+                rows = self.rows(self.visit(definition.child))
+                keys = tuple(over(group, rows) for group in definition.groups)
+                return per_unit(definition, rows, keys, self.names, self._fold)
         return self.visit(definition)
 
     def _public_values(self, distinct: Distinct) -> Relation:

@@ -43,6 +43,7 @@ class Atom(plan.Leaf):
         table, column: The declared column that it is, through whatever boundaries.
         instance: Which reading of the table it comes from, to tell a table from itself.
         alias: What the boundary is called where the atom is used.
+        is_optional: Whether it is of a row that may be missing.
     """
 
     source: TableSource | Boundary
@@ -52,6 +53,7 @@ class Atom(plan.Leaf):
     column: ColumnSchema | None = None
     instance: str = ""
     alias: str = ""
+    is_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -47,6 +47,7 @@ from luoshu.sandbox.guard.facts import (
     Inner,
     Meets,
     Missing,
+    MissingUnit,
     PublicValue,
     Unit,
     UnprovenError,
@@ -364,7 +365,7 @@ class _Verifier:
             self._check_no_fan(right.nobodys, (*right.conditions, *parts))
             scan = next(self.fresh)
             others = tuple(
-                Missing(column.type, scan, place)
+                MissingUnit(column.type, scan, place)
                 if isinstance(column, Unit)
                 else facts.maybe_missing(column)
                 for place, column in enumerate(_mapped(right.columns, operator.right_map))
