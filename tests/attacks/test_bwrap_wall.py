@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from contextlib import closing
 import pytest
 from escape_world import BwrapPrison, descendants
 
+from luoshu.sandbox.isolation.launcher_client import LauncherClient
 from luoshu.sandbox.isolation.pool import Pool
 from luoshu.sandbox.isolation.port import WorkerError
 from luoshu.sandbox.isolation.worker_process import WorkerProcess
@@ -171,3 +173,32 @@ async def test_who_waits_touches_memory_until_there_is_something_to_do(
     await worker.stop()
     assert waiting >= 64
     assert asked < 4
+
+
+ORPHANS = """
+import os, time
+child = os.fork()
+if not child:
+    os.setsid()
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("by", ["stop", "close"])
+def test_what_a_killed_process_leaves_is_ended(by: str) -> None:
+    """As bubblewrap leaves its second process, if it is killed before it has let that go on."""
+    launcher = LauncherClient()
+    argv = [sys.executable, "-I", "-S", "-c", ORPHANS]
+    number, pipes = launcher.start_with_input({"argv": argv, "limits": {}})
+    with os.fdopen(os.dup(pipes.output)) as said:
+        both = [os.pidfd_open(int(said.readline())) for _ in range(2)]
+    if by == "stop":
+        launcher.stop(number)
+    else:
+        launcher.close()
+    for descriptor in both:
+        assert select.select([descriptor], [], [], 5)[0], "it has ended"
+        os.close(descriptor)
+    pipes.close()
+    launcher.close()

@@ -39,7 +39,9 @@ class NodeComputeServicer(compute_pb2_grpc.ComputeServiceServicer):
             self._relay.progress(current_caller().id, request.request_id, attached=request.attached)
         ) as phases:
             async for phase in phases:
-                yield compute_pb2.WatchProgressResponse(phase=compute_pb2.Phase.Value(f"PHASE_{phase}"))
+                yield compute_pb2.WatchProgressResponse(
+                    phase=compute_pb2.Phase.Value(f"PHASE_{phase}")
+                )
 
     async def FetchResult(  # noqa: N802
         self, request: compute_pb2.FetchResultRequest, context: _Context
