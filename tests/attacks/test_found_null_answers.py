@@ -134,3 +134,20 @@ def test_sum_of_branches_inside_one_unit(clinic: Clinic, argument: str) -> None:
 def test_sum_of_branches_inside_one_unit_in_a_condition(clinic: Clinic) -> None:
     by_patient = "SELECT pid, sum(CASE WHEN kind = 'in' THEN cost ELSE 0 END) AS s FROM visit"
     assert_same_answer(clinic, f"SELECT count(*) FROM ({by_patient} GROUP BY pid) WHERE s < 10")
+
+
+# NOT of a CASE whose condition is unknown was unknown, where the CASE goes on to the next branch.
+NOT_CASE = [
+    "NOT CASE WHEN sex = 'f' THEN age > 40 ELSE smokes END",
+    "NOT (CASE WHEN sex = 'f' THEN age ELSE level END > 0)",
+    "NOT (smokes OR CASE WHEN sex = 'f' THEN age > 40 ELSE level = 1 END)",
+    "NOT (smokes AND NOT CASE WHEN sex = 'f' THEN age > 40 ELSE level = 1 END)",
+    "NOT if(age > 30, sex = 'f', smokes)",
+    "NOT CASE ward WHEN 'w1' THEN smokes WHEN 'w2' THEN sex = 'f' ELSE level = 0 END",
+]
+
+
+@pytest.mark.parametrize("condition", NOT_CASE)
+def test_not_of_a_case_on_what_is_unknown(clinic: Clinic, condition: str) -> None:
+    assert_same_answer(clinic, f"SELECT count(*) FROM patient WHERE {condition}")
+    assert_same_answer(clinic, f"SELECT count(*) FILTER (WHERE {condition}) FROM patient")

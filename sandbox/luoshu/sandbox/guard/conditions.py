@@ -2,7 +2,8 @@
 
     CASE WHEN a THEN x ELSE y END = 1
 
-is `(a AND x = 1) OR (a IS DISTINCT FROM true AND y = 1)`: true, false and NULL for the same rows.
+is `(a AND x = 1) OR (a IS DISTINCT FROM true AND y = 1)`: true for the same rows. Where `a` is NULL
+it may be NULL instead of false, so NOT is moved inside first: it is asked of x and y.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ from luoshu.sandbox.guard.sources import ExistsLeaf
 from luoshu.sandbox.schema import BOOLEAN
 
 MAX_BRANCHES = 64
+_NEGATED = {
+    "CONJUNCTION_AND": ("CONJUNCTION_OR", "CONJUNCTION_OR"),
+    "CONJUNCTION_OR": ("CONJUNCTION_AND", "CONJUNCTION_AND"),
+}
+"""What AND and OR become inside NOT: name and kind."""
 _TRUTH = frozenset({"COMPARE_DISTINCT_FROM", "COMPARE_NOT_DISTINCT_FROM"})
 
 
@@ -37,13 +43,18 @@ def decided_by(condition: Expression, fold: Constants) -> Expression:
 
 
 def _without_case(node: Expression) -> Expression:
-    if isinstance(node, plan.Call) and (
-        node.kind in {"CONJUNCTION_AND", "CONJUNCTION_OR", "OPERATOR_NOT"}
-    ):
-        return replace(node, children=tuple(map(_without_case, node.children)))
     case = _first_case(node)
     if case is None:
         return node
+    if isinstance(node, plan.Call) and node.kind in _NEGATED:
+        return replace(node, children=tuple(map(_without_case, node.children)))
+    if isinstance(node, plan.Call) and node.kind == "OPERATOR_NOT":
+        (child,) = node.children
+        if isinstance(child, plan.Call) and child.kind == "OPERATOR_NOT":
+            return _without_case(child.children[0])
+        if isinstance(child, plan.Call) and child.kind in _NEGATED:
+            parts = tuple(replace(node, children=(part,)) for part in child.children)
+            return _without_case(plan.Call(*_NEGATED[child.kind], parts, BOOLEAN))
     if any(_is_unknown(then) for then in (*(then for _, then in case.checks), case.otherwise)):
         raise refuse(
             Refusal.EXPRESSION,
