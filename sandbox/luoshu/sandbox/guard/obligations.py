@@ -10,6 +10,7 @@ COALESCE of two columns. `x IS [NOT] DISTINCT FROM true` is looked through; the 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from luoshu.sandbox.guard import plan
@@ -109,7 +110,7 @@ def _ranges(node: plan.Call) -> list[Expression]:
         return list(node.children)
     found: dict[Expression, list[Expression]] = {}
     for part in conjuncts(node):
-        is_range = isinstance(part, plan.Call) and part.kind in _RANGE
+        is_range = _compares_one(replace(node, children=(part,)), _RANGE)
         subject = part.children[0] if isinstance(part, plan.Call) and is_range else part
         found.setdefault(subject, []).append(part)
     return [

@@ -114,7 +114,7 @@ def _ranges(node: plan.Call) -> Sequence[Expression]:
         return node.children
     found: dict[Expression, list[Expression]] = {}
     for part in _flat(node):
-        is_range = isinstance(part, plan.Call) and part.kind in _RANGE
+        is_range = _compares_one(replace(node, children=(part,)), _RANGE)
         subject = part.children[0] if isinstance(part, plan.Call) and is_range else part
         found.setdefault(subject, []).append(part)
     return [
