@@ -153,12 +153,15 @@ def test_not_of_a_case_on_what_is_unknown(clinic: Clinic, condition: str) -> Non
     assert_same_answer(clinic, f"SELECT count(*) FILTER (WHERE {condition}) FROM patient")
 
 
-# Bounds that are no constants made a range of one column, which was taken apart without an end.
+# Bounds that are no constants, or a condition said twice, were taken apart without an end.
 NO_RANGE = [
     "NOT (age > level AND age < balance)",
     "NOT (age > level AND age > 30 AND age < 50)",
     "NOT (age > (SELECT avg(age) FROM patient) AND age > (SELECT avg(level) FROM patient))",
     "(age > level AND age < balance) IS NOT TRUE",
+    "NOT (level BETWEEN 0 AND age AND level BETWEEN 0 AND age)",
+    "NOT (ward NOT IN ('w1', 'w3') AND ward NOT IN ('w1', 'w3'))",
+    "NOT (smokes AND smokes > false AND smokes)",
 ]
 
 
