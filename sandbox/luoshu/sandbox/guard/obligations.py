@@ -10,6 +10,7 @@ COALESCE of two columns. `x IS [NOT] DISTINCT FROM true` is looked through; the 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from luoshu.sandbox.guard import plan
@@ -107,11 +108,13 @@ def _ranges(node: plan.Call) -> list[Expression]:
     """The parts of an AND or OR; of an AND, those that are a range of one value together."""
     if node.kind != "CONJUNCTION_AND":
         return list(node.children)
-    found: dict[Expression, list[Expression]] = {}
+    found: dict[tuple[bool, Expression], list[Expression]] = {}
     for part in conjuncts(node):
-        is_range = isinstance(part, plan.Call) and part.kind in _RANGE
+        is_range = _compares_one(replace(node, children=(part,)), _RANGE)
         subject = part.children[0] if isinstance(part, plan.Call) and is_range else part
-        found.setdefault(subject, []).append(part)
+        parts = found.setdefault((is_range, subject), [])
+        if part not in parts:
+            parts.append(part)
     return [
         parts[0] if len(parts) == 1 else plan.Call(node.name, node.kind, tuple(parts), BOOLEAN)
         for parts in found.values()

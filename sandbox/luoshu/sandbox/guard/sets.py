@@ -112,11 +112,13 @@ def _ranges(node: plan.Call) -> Sequence[Expression]:
     """The parts of an AND or OR; of an AND, those that are a range of one expression together."""
     if node.kind != "CONJUNCTION_AND":
         return node.children
-    found: dict[Expression, list[Expression]] = {}
+    found: dict[tuple[bool, Expression], list[Expression]] = {}
     for part in _flat(node):
-        is_range = isinstance(part, plan.Call) and part.kind in _RANGE
+        is_range = _compares_one(replace(node, children=(part,)), _RANGE)
         subject = part.children[0] if isinstance(part, plan.Call) and is_range else part
-        found.setdefault(subject, []).append(part)
+        parts = found.setdefault((is_range, subject), [])
+        if part not in parts:
+            parts.append(part)
     return [
         parts[0] if len(parts) == 1 else replace(node, children=tuple(parts))
         for parts in found.values()

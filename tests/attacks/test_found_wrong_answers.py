@@ -1,4 +1,4 @@
-"""Answers that were wrong where NULL meets NULL, or where a row is missing.
+"""Answers that were wrong, or never came: where NULL meets NULL, where a row is missing.
 
 An analyst who is told a wrong number without a word trusts the next one no less; and what
 is wrong by the rows that have no value tells how many there are.
@@ -151,3 +151,20 @@ NOT_CASE = [
 def test_not_of_a_case_on_what_is_unknown(clinic: Clinic, condition: str) -> None:
     assert_same_answer(clinic, f"SELECT count(*) FROM patient WHERE {condition}")
     assert_same_answer(clinic, f"SELECT count(*) FILTER (WHERE {condition}) FROM patient")
+
+
+# Bounds that are no constants, or a condition said twice, were taken apart without an end.
+NO_RANGE = [
+    "NOT (age > level AND age < balance)",
+    "NOT (age > level AND age > 30 AND age < 50)",
+    "NOT (age > (SELECT avg(age) FROM patient) AND age > (SELECT avg(level) FROM patient))",
+    "(age > level AND age < balance) IS NOT TRUE",
+    "NOT (level BETWEEN 0 AND age AND level BETWEEN 0 AND age)",
+    "NOT (ward NOT IN ('w1', 'w3') AND ward NOT IN ('w1', 'w3'))",
+    "NOT (smokes AND smokes > false AND smokes)",
+]
+
+
+@pytest.mark.parametrize("condition", NO_RANGE)
+def test_not_of_a_range_between_columns(clinic: Clinic, condition: str) -> None:
+    assert_same_answer(clinic, f"SELECT count(*) FROM patient WHERE {condition}")
