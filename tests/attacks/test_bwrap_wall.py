@@ -123,30 +123,29 @@ async def test_all_die_with_the_connector(bwrap_prison: BwrapPrison) -> None:
         os.close(descriptor)
 
 
-async def test_only_workers_that_start_while_nothing_is_computed_warm_up(
+async def test_only_workers_that_wait_while_nothing_is_computed_warm_up(
     bwrap_prison: BwrapPrison,
 ) -> None:
     wall, limits = bwrap_prison.wall, bwrap_prison.wall.config.limits_of("stage1")
-    pool = wall.pool_of("stage1", bwrap_prison.command("lambda: warmed.append(1)"), limits)
+    command = bwrap_prison.command("lambda: os.write(2, b'warm')")
+    pool = wall.pool_of("stage1", command, limits)
     pool._least = pool._most = 1
 
-    async def is_warm() -> tuple[WorkerProcess, bool]:
-        worker = await wall.take(pool, limits)
-        await worker.send({"code": "tell(len(warmed))"})
-        return worker, (await worker.receive())["said"] == 1
+    async def warms_up(seconds: float) -> bool:
+        said = pool._ready[0].pipes.log
+        return bool((await asyncio.to_thread(select.select, [said], [], [], seconds))[0])
 
     with closing(pool):
         pool.fill()
-        first, is_first = await is_warm()
-        second, is_second = await is_warm()  # none was ready
+        assert await warms_up(10)
+        first = await wall.take(pool, limits)
+        second = await wall.take(pool, limits)
         await second.stop()
-        third, is_third = await is_warm()  # made ready beside the first
-        await third.stop()
+        assert not await warms_up(0.6)  # made ready beside the first
         await first.stop()
-        await (await is_warm())[0].stop()
-        last, is_last = await is_warm()
-        await last.stop()
-    assert (is_first, is_second, is_third, is_last) == (True, False, False, True)
+        third = await wall.take(pool, limits)
+        await third.stop()
+        assert await warms_up(10)
 
 
 async def test_who_waits_touches_memory_until_there_is_something_to_do(

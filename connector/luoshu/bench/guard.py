@@ -39,8 +39,8 @@ SINGLE_SCANS: Final = ("q01", "q06")
 _THREADS: Final = 2
 _SAMPLE_SECONDS: Final = 0.02
 _LITTLE: Final = 0.01
-_PAUSE: Final = 0.25
-"""Seconds in which other workers are made ready."""
+_PAUSE: Final = 0.5
+"""Seconds in which other workers are made ready and warm up, as between an analyst's queries."""
 _VERIFIER_RUNS: Final = 5
 _WORKER: Final = b"luoshu.sandbox.worker"
 _MIB: Final = 1024

@@ -37,8 +37,8 @@ _MIN_UNITS: Final = 10
 _DOMINANCE_PPM: Final = 850_000
 _MAX_CELLS: Final = 200_000
 _MIB: Final = 1 << 10
-_PAUSE: Final = 0.15
-"""Seconds in which another worker is made ready: what is measured is one that waited."""
+_PAUSE: Final = 0.5
+"""Seconds in which another worker is made ready and warms up: one that waited is measured."""
 _CONTAINER_PAUSE: Final = 1.5
 _DEPTH: Final = 2
 

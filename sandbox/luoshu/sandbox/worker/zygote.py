@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import socket
 import sys
@@ -23,6 +24,7 @@ from luoshu.sandbox.worker.enclosure.seal import fence, seal
 from luoshu.sandbox.worker.loading import load
 
 _SPARE_UID = 65534
+_QUIET_MS = 250
 _WATCHED = frozenset({signal.SIGTERM, signal.SIGCHLD})
 
 
@@ -46,11 +48,18 @@ def serve(work: Callable[[], None], warm_up: Callable[[], None] = lambda: None) 
 
     def become(request: Request, descriptors: list[int]) -> None:
         _become_worker(request, descriptors)
-        if request.get("warm"):
+        if request.get("warm") and _is_quiet():
             warm_up()
         work()
 
     Spawner(control, become, signal.SIGTERM).serve()
+
+
+def _is_quiet() -> bool:
+    """Whether nobody asks for a while: a next query that comes at once needs the processors."""
+    asked = select.poll()
+    asked.register(0, select.POLLIN)
+    return not asked.poll(_QUIET_MS)
 
 
 def _become_worker(request: Request, descriptors: list[int]) -> None:
